@@ -1,0 +1,110 @@
+//! What must survive a crash, as the records that the driver writes and gives back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::hlc::Hlc;
+use crate::core::id::{ClusterId, GroupId, Hash, Index, StoreId, Term, Voter};
+use crate::core::ledger::body::Body;
+use crate::core::ledger::document::Document;
+use crate::core::state::entry::KeyedEntry;
+
+/// A document as a place in a ledger: where it stands and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Place in the ledger.
+    pub index: Index,
+    /// Identity of the document there.
+    pub hash: Hash,
+}
+
+/// The accepted pair of rule C3, with the hash of its document. Ordered by (ballot, index).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Term under which the document was last proposed; 0 for a genesis nobody has proposed yet.
+    pub ballot: Term,
+    /// Its place in the ledger.
+    pub index: Index,
+    /// Its identity.
+    pub hash: Hash,
+}
+
+impl Accepted {
+    /// What rule C3 compares.
+    pub const fn pair(&self) -> (Term, Index) {
+        (self.ballot, self.index)
+    }
+}
+
+/// A group's durable state, always written as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The highest term this store has seen (C1).
+    pub term: Term,
+    /// Whom it voted for in that term (C2).
+    pub voted_for: Option<Voter>,
+    /// What it last accepted (C4), the genesis to begin with.
+    pub accepted: Accepted,
+    /// The newest document it knows to be committed (C9).
+    pub committed: Option<Position>,
+}
+
+impl HardState {
+    /// The state of a store that knows its genesis and nothing else.
+    pub fn new(genesis: Hash) -> Self {
+        let accepted = Accepted { ballot: Term(0), index: Index(0), hash: genesis };
+        Self { term: Term(0), voted_for: None, accepted, committed: None }
+    }
+}
+
+/// One thing to write. A batch of records is written atomically.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// The cluster this store belongs to, once and for all.
+    Cluster(ClusterId),
+    /// A group's hard state, replacing its former one.
+    Hard(GroupId, HardState),
+    /// A document, by its hash.
+    Document(Document),
+    /// A snapshot body, by its hash.
+    Body(Body),
+    /// A committed document's place in its group's ledger.
+    Committed(GroupId, Position),
+    /// The hybrid clock's new high-water mark.
+    ClockMark(Hlc),
+    /// An entry of this node's own origin.
+    Own(KeyedEntry),
+    /// A body that is no longer kept.
+    DropBody(Hash),
+    /// An own entry that is no longer kept.
+    DropOwn(crate::core::id::Channel),
+}
+
+/// What a store gives back when a node starts on it.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The cluster it belongs to; `None` on a fresh store.
+    pub cluster: Option<ClusterId>,
+    /// Hard states of the groups it takes part in.
+    pub hard: Vec<(GroupId, HardState)>,
+    /// The clock's durable high-water mark.
+    pub clock_mark: Hlc,
+    /// The accepted and newest committed documents, and the genesis.
+    pub documents: Vec<Document>,
+    /// Bodies of those documents, as far as they are held.
+    pub bodies: Vec<Body>,
+    /// Hashes of every body held, with the index of the newest document that names it.
+    pub bodies_held: Vec<Hash>,
+    /// Committed positions of every group's ledger, ascending; documents are loaded on demand.
+    pub ledger: Vec<(GroupId, Position)>,
+    /// This node's own entries.
+    pub own: Vec<KeyedEntry>,
+}
+
+/// A store's identity, and whether its votes may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// The data directory's own 128 bits.
+    pub id: StoreId,
+    /// True if it was made just now: empty, wiped, or replaced because its hard state was corrupt.
+    pub fresh: bool,
+}

@@ -1,0 +1,25 @@
+//! The core decides: pure, seeded, without I/O.
+//!
+//! Reading order is floor by floor; imports point down only.
+
+// Floor 0: values.
+pub mod time;
+pub mod rng;
+pub mod id;
+pub mod hlc;
+pub mod reading;
+// Floor 1: data, no protocol.
+pub mod voters;
+pub mod state;
+pub mod ledger;
+// Floor 2: vocabulary.
+pub mod message;
+pub mod hard_state;
+pub mod notice;
+pub mod event;
+pub mod effect;
+pub mod params;
+pub mod cx;
+pub mod view;
+// Floor 4: the whole.
+pub mod node;

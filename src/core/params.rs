@@ -1,0 +1,161 @@
+//! What a node is told before it starts: who it is, whom to find, and every number of the protocol.
+//!
+//! Already checked: `shell::config` refuses what is out of range, and nobody checks again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::core::id::{NodeId, RegionId};
+use crate::core::state::entry::Scope;
+use crate::core::state::system::Addr;
+
+/// A node's parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Params {
+    /// This node.
+    pub node: NodeId,
+    /// The region it belongs to.
+    pub region: RegionId,
+    /// The cluster's name; part of its genesis.
+    pub cluster: String,
+    /// Where peers connect to this node.
+    pub addr: Addr,
+    /// Where clients connect, if it serves them.
+    pub api: Option<Addr>,
+    /// Addresses first contacted.
+    pub bootstrap: Vec<Addr>,
+    /// The initial voters of every region, whose store ids make the genesis.
+    pub initial_voters: BTreeMap<RegionId, Vec<NodeId>>,
+    /// Scope of this node's readings.
+    pub scope: Scope,
+    /// Software version, for people.
+    pub software: String,
+    /// Stamps further ahead of our wall clock than this are refused.
+    pub clock_skew_max: Duration,
+    /// How long entries of a departed node are kept, by stamp.
+    pub retain: Duration,
+    /// How often own entries that nobody asked to be durable are written to disk.
+    pub store_interval: Duration,
+    /// Largest frame, in bytes.
+    pub frame_bytes_max: usize,
+    /// Spreading and repair.
+    pub gossip: GossipParams,
+    /// Who is alive.
+    pub liveness: LivenessParams,
+    /// Agreement.
+    pub consensus: ConsensusParams,
+}
+
+/// How the replicated state spreads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GossipParams {
+    /// Neighbours kept in the own region; up to one more than this many nodes, everyone.
+    pub overlay_degree: usize,
+    /// Neighbours a voter keeps in other regions.
+    pub cross_links: usize,
+    /// Longest wait between two flushes to a busy neighbour.
+    pub push_delay: Duration,
+    /// Byte budget of one flush.
+    pub flush_bytes: usize,
+    /// Time between repairs, jittered.
+    pub repair_interval: Duration,
+    /// Entries younger than this are left to push.
+    pub settle_after: Duration,
+    /// Beyond this many coded symbols the whole state is streamed.
+    pub sketch_symbols_max: usize,
+    /// First wait before an address is dialed again; doubles up to `redial_max`.
+    pub redial_min: Duration,
+    /// Longest wait before an address is dialed again.
+    pub redial_max: Duration,
+}
+
+/// When a neighbour is doubted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LivenessParams {
+    /// Keepalive on an idle link.
+    pub keepalive_interval: Duration,
+    /// A link silent for this long makes its peer suspect.
+    pub silence_max: Duration,
+    /// A suspicion not refuted for this long is a death.
+    pub suspicion_timeout: Duration,
+}
+
+/// How a group agrees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsensusParams {
+    /// Time between a leader's heartbeats.
+    pub heartbeat_interval: Duration,
+    /// A follower that hears no leader for this long, drawn anew up to twice that, campaigns.
+    pub election_timeout: Duration,
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// At most this many nodes of a region vote.
+    pub voters_max: usize,
+    /// A voter dead for this long is replaced by a live observer.
+    pub voter_replace_after: Duration,
+    /// Bodies of this many newest checkpoints are kept.
+    pub bodies_kept: usize,
+}
+
+impl Default for GossipParams {
+    fn default() -> Self {
+        Self {
+            overlay_degree: 6,
+            cross_links: 2,
+            push_delay: Duration::from_millis(2),
+            flush_bytes: 256 * 1024,
+            repair_interval: Duration::from_secs(1),
+            settle_after: Duration::from_secs(1),
+            sketch_symbols_max: 8192,
+            redial_min: Duration::from_millis(100),
+            redial_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for LivenessParams {
+    fn default() -> Self {
+        Self {
+            keepalive_interval: Duration::from_millis(500),
+            silence_max: Duration::from_secs(2),
+            suspicion_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Default for ConsensusParams {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(500),
+            checkpoint_interval: Duration::from_secs(5),
+            voters_max: 5,
+            voter_replace_after: Duration::from_secs(30),
+            bodies_kept: 100,
+        }
+    }
+}
+
+impl Params {
+    /// Defaults for everything but the names; addresses and voters are still to be filled in.
+    pub fn new(cluster: &str, node: NodeId, region: RegionId, addr: Addr) -> Self {
+        Self {
+            node,
+            region,
+            cluster: cluster.to_owned(),
+            addr,
+            api: None,
+            bootstrap: Vec::new(),
+            initial_voters: BTreeMap::new(),
+            scope: Scope::Global,
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            clock_skew_max: Duration::from_secs(10),
+            retain: Duration::from_secs(24 * 3600),
+            store_interval: Duration::from_secs(1),
+            frame_bytes_max: 4 * 1024 * 1024,
+            gossip: GossipParams::default(),
+            liveness: LivenessParams::default(),
+            consensus: ConsensusParams::default(),
+        }
+    }
+}

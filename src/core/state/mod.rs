@@ -1,0 +1,4 @@
+//! The replicated state: a last-writer-wins map with single writers.
+
+pub mod entry;
+pub mod system;

@@ -1,0 +1,145 @@
+//! What a node can tell of itself and of the others, for status pages and tests: a plain copy, made on request.
+
+use std::time::Duration;
+
+use crate::core::hard_state::Position;
+use crate::core::id::{ClusterId, GroupId, NodeId, RegionId, StoreId, Term, Voter};
+use crate::core::ledger::document::Counts;
+use crate::core::state::system::Addr;
+use crate::core::time::Wall;
+
+/// A node's view of its cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// The cluster it belongs to; `None` while its store is fresh.
+    pub cluster: Option<ClusterId>,
+    /// Initial voters a fresh store still waits for.
+    pub waiting_for: Vec<NodeId>,
+    /// Why its peers refuse it, if one did lately.
+    pub refused: Option<String>,
+    /// Its part in its region's agreement.
+    pub group: GroupView,
+    /// Everyone it knows of, itself included, by name.
+    pub members: Vec<MemberView>,
+    /// Entries held, all channels.
+    pub entries: usize,
+    /// Readings among them.
+    pub readings: usize,
+    /// Share of peers with whom the last repair found no settled difference; `None` before the first.
+    pub converged: Option<f64>,
+    /// Offset of its wall clock from the median of its neighbours', in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// True if its wall clock is off too far to be used, and stamps follow the neighbours' median.
+    pub clock_unused: bool,
+    /// Time its oldest unanswered disk write has been waiting.
+    pub disk_wait: Duration,
+    /// Entries refused so far, by reason, with the last refused origin.
+    pub refused_entries: Vec<(&'static str, u64, NodeId)>,
+}
+
+/// A node's part in a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupView {
+    /// Which group.
+    pub id: GroupId,
+    /// The part it plays.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Whom it takes for the leader.
+    pub leader: Option<NodeId>,
+    /// Who votes by its accepted document.
+    pub voters: Vec<Voter>,
+    /// Newest committed checkpoint.
+    pub checkpoint: Option<CheckpointView>,
+}
+
+/// A committed checkpoint in short.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointView {
+    /// Place and identity.
+    pub position: Position,
+    /// When it was taken, by its proposer's clock.
+    pub taken_at: Wall,
+    /// How much it covers.
+    pub counts: Counts,
+}
+
+/// The part a node plays in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Votes and follows.
+    Follower,
+    /// Campaigns.
+    Candidate,
+    /// Does not vote.
+    Observer,
+}
+
+impl Role {
+    /// The word used in JSON and on the screen.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Observer => "observer",
+        }
+    }
+}
+
+/// Whether a node is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Liveness {
+    /// There.
+    Alive,
+    /// Doubted, and not yet refuted.
+    Suspect,
+    /// Doubted, and not refuted in time.
+    Dead,
+    /// Left on purpose.
+    Left,
+}
+
+impl Liveness {
+    /// The word used in JSON and on the screen.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+            Self::Left => "left",
+        }
+    }
+}
+
+/// What a node knows of a member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// Its name.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Its region.
+    pub region: RegionId,
+    /// Where it listens for peers.
+    pub addr: Addr,
+    /// Where it serves clients.
+    pub api: Option<Addr>,
+    /// Its software version.
+    pub version: String,
+    /// Whether it is there.
+    pub liveness: Liveness,
+    /// Whether it votes by the viewer's accepted document.
+    pub voter: bool,
+    /// Entries of its origin that the viewer holds.
+    pub entries: usize,
+    /// Time since anything was last heard on a direct link; `None` without one.
+    pub last_heard: Option<Duration>,
+    /// Offset of its wall clock from the viewer's in milliseconds; `None` without a direct link.
+    pub clock_offset_ms: Option<i64>,
+    /// Newest checkpoint it has acknowledged to the viewer, if the viewer leads.
+    pub holds: Option<Position>,
+}

@@ -1,0 +1,5 @@
+//! A distributed sensor-fusion system: gateways that share readings, agree on checkpoints, and say how sure they are.
+
+pub mod core;
+#[cfg(feature = "shell")]
+pub mod shell;

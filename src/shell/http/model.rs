@@ -1,0 +1,282 @@
+//! What the HTTP API and `-o json` say: names that scripts rely on. Times are RFC 3339 in UTC,
+//! durations are numbers with the unit in the name.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`, and `sensorctl status -o json` after asking every node for its own part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `sensorctl/status/v1`.
+    pub schema: String,
+    /// True if nothing in `reasons`.
+    pub healthy: bool,
+    /// What is wrong, one sentence each.
+    pub reasons: Vec<String>,
+    /// Name and id of the cluster.
+    pub cluster: ClusterRef,
+    /// `flat` or `hierarchical`.
+    pub mode: String,
+    /// The flat or top-level leader.
+    pub leader: Option<String>,
+    /// Its term.
+    pub term: u64,
+    /// Newest committed checkpoint.
+    pub checkpoint: Option<CheckpointAge>,
+    /// Everyone known.
+    pub nodes: Vec<NodeStatus>,
+    /// Every region.
+    pub regions: Vec<RegionStatus>,
+    /// Share of peers with whom the last repair found no settled difference, 0 to 1.
+    pub converged: Option<f64>,
+    /// The node that answered.
+    pub answered_by: String,
+}
+
+/// Name and id of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRef {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Hash of its genesis; absent before there is one.
+    pub id: Option<String>,
+}
+
+/// A committed checkpoint and how old it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointAge {
+    /// Place in its ledger.
+    pub index: u64,
+    /// Its identity.
+    pub hash: String,
+    /// Time since it was taken.
+    pub age_ms: u64,
+}
+
+/// One node, `GET /v1/node` for the answering one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub id: String,
+    /// Its region.
+    pub region: String,
+    /// `leader`, `follower`, `candidate` or `observer`; null if it was not asked or did not answer.
+    pub role: Option<String>,
+    /// Its term.
+    pub term: Option<u64>,
+    /// `alive`, `suspect`, `dead` or `left`.
+    pub liveness: String,
+    /// Entries it holds.
+    pub entries: Option<u64>,
+    /// Index of the newest committed checkpoint it knows.
+    pub checkpoint_index: Option<u64>,
+    /// Age of that checkpoint.
+    pub checkpoint_age_ms: Option<u64>,
+    /// How far it trails: median time from stamp to arrival of the entries it lately received.
+    pub lag_ms: Option<f64>,
+    /// Process id, in a local cluster.
+    pub pid: Option<u32>,
+    /// Time since the answering node last heard it directly.
+    pub last_heard_ms: Option<u64>,
+    /// Its wall clock against the answering node's.
+    pub clock_offset_ms: Option<i64>,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Its peer address.
+    pub addr: String,
+    /// Its HTTP address.
+    pub api: Option<String>,
+    /// Its software version.
+    pub version: String,
+    /// What is wrong with it, one sentence each: failing sources, slow disk, clock.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+}
+
+/// One region.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegionStatus {
+    /// Its name.
+    pub id: String,
+    /// Its leader.
+    pub leader: Option<String>,
+    /// Its leader's term.
+    pub term: u64,
+    /// Its newest committed checkpoint.
+    pub checkpoint: Option<CheckpointAge>,
+    /// Nodes alive.
+    pub alive: u64,
+    /// Nodes that vote.
+    pub voters: u64,
+}
+
+/// `GET /v1/readings`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Readings {
+    /// `sensorctl/get/v1`.
+    pub schema: String,
+    /// The checkpoint these were taken from, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<u64>,
+    /// By node and channel.
+    pub readings: Vec<ReadingRow>,
+}
+
+/// One reading with its origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingRow {
+    /// Its gateway.
+    pub node: String,
+    /// The gateway's region.
+    pub region: String,
+    /// The sensor.
+    pub channel: String,
+    /// The value; null if the source failed.
+    pub value: Option<f64>,
+    /// Unit of value and sigma.
+    pub unit: Option<String>,
+    /// Standard uncertainty.
+    pub sigma: Option<f64>,
+    /// `good`, `uncertain` or `bad`.
+    pub quality: String,
+    /// Why not good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Hybrid time of the write, `milliseconds.counter`.
+    pub stamp: String,
+    /// When the sensor was read.
+    pub time: String,
+    /// Time since then.
+    pub age_ms: u64,
+}
+
+/// One element of `POST /v1/readings` (an object or an array of them).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushReading {
+    /// The sensor, without node or region.
+    pub channel: String,
+    /// The value.
+    pub value: f64,
+    /// Unit of value and sigma.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Standard uncertainty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<f64>,
+    /// `good` (default), `uncertain` or `bad`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// When the sensor was read, RFC 3339; now if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+}
+
+/// Answer to `POST /v1/readings?ack=memory|disk|peers=K|checkpoint`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutReply {
+    /// `sensorctl/put/v1`.
+    pub schema: String,
+    /// The node that wrote.
+    pub node: String,
+    /// `milliseconds.counter` of each reading, in order.
+    pub stamps: Vec<String>,
+    /// What was acknowledged: `memory`, `disk`, `peers=K` or `checkpoint`.
+    pub ack: String,
+}
+
+/// `GET /v1/checkpoints`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// `sensorctl/checkpoint-ls/v1`.
+    pub schema: String,
+    /// Newest first.
+    pub checkpoints: Vec<CheckpointRow>,
+}
+
+/// One checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointRow {
+    /// `region:NAME` or `top`.
+    pub group: String,
+    /// Place in its ledger.
+    pub index: u64,
+    /// SHA-256 of the document.
+    pub hash: String,
+    /// SHA-256 of the one before.
+    pub parent: Option<String>,
+    /// When it was taken.
+    pub taken_at: String,
+    /// Who made it.
+    pub proposer: String,
+    /// How many readings it covers.
+    pub readings: u64,
+    /// Whether this node still holds the readings themselves.
+    pub body_held: bool,
+}
+
+/// `GET /v1/checkpoints/latest?linearizable=true|false`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latest {
+    /// `sensorctl/checkpoint-latest/v1`.
+    pub schema: String,
+    /// The node that answered.
+    pub node: String,
+    /// Whether a quorum confirmed, after the question came, that nothing newer is committed.
+    pub linearizable: bool,
+    /// Null before the first.
+    pub checkpoint: Option<CheckpointRow>,
+}
+
+/// `GET /v1/sensors`: the answering node's own sources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sources {
+    /// `sensorctl/sensors/v1`.
+    pub schema: String,
+    /// The node.
+    pub node: String,
+    /// In the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+}
+
+/// One local source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// `system`, `simulated`, …
+    pub kind: String,
+    /// Whether its last attempt succeeded.
+    pub ok: bool,
+    /// Its last error.
+    pub error: Option<String>,
+    /// Readings so far.
+    pub readings: u64,
+    /// Failures so far.
+    pub failures: u64,
+    /// Channels it has fed.
+    pub channels: Vec<String>,
+    /// Time since its last reading.
+    pub last_reading_ms: Option<u64>,
+}
+
+/// Any answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiErrorBody {
+    /// What went wrong.
+    pub error: ApiError,
+}
+
+/// What went wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// For programs: `not_found`, `bad_request`, `not_ready`, `redirect`, `gone`, `timeout`, …
+    pub kind: String,
+    /// For people.
+    pub message: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// With kind `redirect`: HTTP address of the node to ask instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}

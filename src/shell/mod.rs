@@ -1,0 +1,3 @@
+//! The shell performs: clocks, sockets, files, sensors and HTTP around one or many nodes.
+
+pub mod http;
