@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::hlc::Hlc;
-use crate::core::id::{ClusterId, GroupId, Hash, Index, StoreId, Term, Voter};
+use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, StoreId, Term, Voter};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::state::entry::KeyedEntry;
+use crate::core::time::Wall;
 
 /// A document as a place in a ledger: where it stands and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,10 +74,23 @@ pub enum Record {
     ClockMark(Hlc),
     /// An entry of this node's own origin.
     Own(KeyedEntry),
+    /// The newest committed checkpoint that names a held body: what retention goes by.
+    KeepBody(HeldBody),
     /// A body that is no longer kept.
     DropBody(Hash),
     /// An own entry that is no longer kept.
-    DropOwn(crate::core::id::Channel),
+    DropOwn(Channel),
+}
+
+/// A body on disk and the newest committed checkpoint that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HeldBody {
+    /// The checkpoint's place in its ledger.
+    pub index: Index,
+    /// When it was taken, by its proposer's clock.
+    pub taken_at: Wall,
+    /// The body.
+    pub hash: Hash,
 }
 
 /// What a store gives back when a node starts on it.
@@ -92,9 +106,9 @@ pub struct Recovered {
     pub documents: Vec<Document>,
     /// Bodies of those documents, as far as they are held.
     pub bodies: Vec<Body>,
-    /// Hashes of every body held, with the index of the newest document that names it.
-    pub bodies_held: Vec<Hash>,
-    /// Committed positions of every group's ledger, ascending; documents are loaded on demand.
+    /// Every body held that a committed checkpoint names.
+    pub bodies_held: Vec<HeldBody>,
+    /// Committed positions of every group's ledger, ascending by index; documents are loaded on demand.
     pub ledger: Vec<(GroupId, Position)>,
     /// This node's own entries.
     pub own: Vec<KeyedEntry>,
