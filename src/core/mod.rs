@@ -21,5 +21,9 @@ pub mod effect;
 pub mod params;
 pub mod cx;
 pub mod view;
+pub mod writes;
+// Floor 3: machines, which never know each other.
+pub mod consensus;
+pub mod archive;
 // Floor 4: the whole.
 pub mod node;

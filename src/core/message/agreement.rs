@@ -78,6 +78,8 @@ pub struct CheckpointPropose {
     pub group: GroupId,
     /// The leader's term, the ballot of this proposal.
     pub term: Term,
+    /// The leader.
+    pub leader: NodeId,
     /// The document's place in this group's ledger.
     pub index: Index,
     /// The document before it.

@@ -1,0 +1,418 @@
+//! The archive: documents and bodies by their hash: held, fetched from peers, served to them, and dropped in time.
+//!
+//! What is committed is decided elsewhere (see `consensus`); here bytes are checked against their names and
+//! nothing else is believed. Documents are kept for ever, bodies by retention: the newest, one an hour for a week.
+//!
+//! Invariant: memory holds the newest few of each, never the history.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::core::consensus::Holdings;
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::hard_state::{HeldBody, Position, Record};
+use crate::core::id::{GroupId, Hash, Index, NodeId};
+use crate::core::ledger::body::{BODY_BYTES_MAX, Body};
+use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document};
+use crate::core::message::Message;
+use crate::core::message::agreement::{CheckpointBody, CheckpointFetch, Content};
+use crate::core::notice::Notice;
+use crate::core::time::Mono;
+
+/// What the archive wants of the node around it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// Send this to that node.
+    Send { to: NodeId, message: Message },
+    /// What was fetched is at hand.
+    Arrived { content: Content, hash: Hash, from: NodeId },
+}
+
+/// Bytes of a document or body carried by one CHECKPOINT_BODY, before base64.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// How long an answer to a fetch may take before another peer is asked.
+const FETCH_PATIENCE: Duration = Duration::from_secs(1);
+/// Peers asked in vain before a fetch is given up; whoever wants the content asks anew.
+const FETCH_ATTEMPTS: u32 = 20;
+/// Documents kept in memory.
+const DOCUMENTS_CACHED: usize = 64;
+/// Bodies kept in memory.
+const BODIES_CACHED: usize = 2;
+/// Fetches of peers that may wait for our disk at a time.
+const LOADS_MAX: usize = 64;
+/// Hours for which one body each is kept.
+const HOURS_KEPT: usize = 7 * 24;
+
+/// Documents and bodies of one node.
+#[derive(Debug)]
+pub struct Archive {
+    bodies_kept: usize,
+    documents: BTreeMap<Hash, (Document, bool)>,
+    document_age: VecDeque<Hash>,
+    bodies: BTreeMap<Hash, Body>,
+    body_age: VecDeque<Hash>,
+    /// Bodies that are durable, or asked to be.
+    written: BTreeSet<Hash>,
+    /// Written for a document that is not committed yet.
+    tentative: BTreeMap<Hash, Index>,
+    newest: BTreeMap<Index, HeldBody>,
+    hourly: BTreeMap<u64, HeldBody>,
+    fetches: BTreeMap<(Content, Hash), Fetch>,
+    loads: BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>,
+    gaps: Vec<Gap>,
+    facts: Vec<Fact>,
+}
+
+/// A document or body on its way to us.
+#[derive(Debug)]
+struct Fetch {
+    from: NodeId,
+    bytes: Vec<u8>,
+    due: Mono,
+    attempts: u32,
+}
+
+/// A stretch of a ledger that this node knows to be committed and does not hold.
+#[derive(Debug)]
+struct Gap {
+    group: GroupId,
+    /// The next to fetch, going down.
+    next: Position,
+    /// The highest index below the gap that is held.
+    floor: Option<Index>,
+}
+
+impl Archive {
+    /// Takes up what a store holds. `gaps` are found from `ledger`, ascending positions of one group, and the
+    /// documents at their upper edges as far as they are at hand.
+    pub fn recover(bodies_kept: usize, documents: Vec<Document>, bodies: Vec<Body>, held: &[HeldBody]) -> Self {
+        let mut archive = Self {
+            bodies_kept,
+            documents: BTreeMap::new(),
+            document_age: VecDeque::new(),
+            bodies: BTreeMap::new(),
+            body_age: VecDeque::new(),
+            written: held.iter().map(|held| held.hash).collect(),
+            tentative: BTreeMap::new(),
+            newest: held.iter().map(|held| (held.index, *held)).collect(),
+            hourly: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            gaps: Vec::new(),
+            facts: Vec::new(),
+        };
+        for document in documents {
+            archive.cache_document(document, true);
+        }
+        for body in bodies {
+            archive.written.insert(body.hash());
+            archive.cache_body(body);
+        }
+        archive
+    }
+
+    /// Takes what the archive has wanted since the last call, in order.
+    pub fn take_facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// Puts a body made here at hand.
+    pub fn cache_body(&mut self, body: Body) {
+        let hash = body.hash();
+        if self.bodies.insert(hash, body).is_none() {
+            self.body_age.push_back(hash);
+        }
+        for _ in BODIES_CACHED..self.body_age.len() {
+            let Some(old) = self.body_age.pop_front() else { break };
+            // A body that is nowhere else stays a little longer: its document may be about to come.
+            if self.written.contains(&old) || self.body_age.len() > 2 * BODIES_CACHED {
+                self.bodies.remove(&old);
+            } else {
+                self.body_age.push_back(old);
+            }
+        }
+    }
+
+    fn cache_document(&mut self, document: Document, written: bool) {
+        let hash = document.hash();
+        match self.documents.get_mut(&hash) {
+            Some((_, known)) => *known |= written,
+            None => {
+                self.documents.insert(hash, (document, written));
+                self.document_age.push_back(hash);
+            }
+        }
+        if self.document_age.len() > DOCUMENTS_CACHED
+            && let Some(old) = self.document_age.pop_front()
+        {
+            self.documents.remove(&old);
+        }
+    }
+
+    /// The body of this hash, if it is in memory.
+    pub fn body(&self, hash: &Hash) -> Option<&Body> {
+        self.bodies.get(hash)
+    }
+
+    /// Whether the body of this hash can be had from this node.
+    pub fn holds_body(&self, hash: &Hash) -> bool {
+        self.bodies.contains_key(hash) || self.written.contains(hash)
+    }
+
+    /// Takes note that a document is committed: what is to be written about the body it names, and about bodies
+    /// that are no longer kept.
+    pub fn on_committed(&mut self, document: &Document) -> Vec<Record> {
+        let header = document.header();
+        let Some(hash) = header.body else { return Vec::new() };
+        let held = HeldBody { index: header.index, taken_at: header.taken_at.time.wall(), hash };
+        self.newest.insert(held.index, held);
+        let mut records = vec![Record::KeepBody(held)];
+        let superseded: Vec<Hash> =
+            self.tentative.iter().filter(|(_, index)| **index <= held.index).map(|(hash, _)| *hash).collect();
+        let mut gone: Vec<Hash> = Vec::new();
+        for hash in superseded {
+            self.tentative.remove(&hash);
+            gone.push(hash);
+        }
+        while self.newest.len() > self.bodies_kept.max(1) {
+            let Some((_, old)) = self.newest.pop_first() else { break };
+            // The first of its hour stands for the hour.
+            let hour = old.taken_at.as_millis() / 3_600_000;
+            self.hourly.entry(hour).or_insert(old);
+            gone.push(old.hash);
+        }
+        while self.hourly.len() > HOURS_KEPT {
+            gone.extend(self.hourly.pop_first().map(|(_, old)| old.hash));
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        gone.retain(|hash| !self.is_kept(hash) && self.written.contains(hash));
+        for hash in gone {
+            self.written.remove(&hash);
+            self.bodies.remove(&hash);
+            records.push(Record::DropBody(hash));
+        }
+        records
+    }
+
+    fn is_kept(&self, hash: &Hash) -> bool {
+        self.newest.values().chain(self.hourly.values()).any(|held| held.hash == *hash)
+            || self.tentative.contains_key(hash)
+    }
+
+    /// Asks `from` for a document or body, unless it is on its way already.
+    pub fn fetch(&mut self, cx: &Cx<'_>, content: Content, hash: Hash, from: NodeId) {
+        let key = (content, hash);
+        if self.fetches.contains_key(&key) {
+            return;
+        }
+        let due = cx.now.mono + FETCH_PATIENCE;
+        self.fetches.insert(key, Fetch { from, bytes: Vec::new(), due, attempts: 0 });
+        self.ask(key);
+    }
+
+    fn ask(&mut self, key: (Content, Hash)) {
+        let Some(fetch) = self.fetches.get(&key) else { return };
+        let (content, hash) = key;
+        let message = Message::CheckpointFetch(CheckpointFetch { content, hash, offset: fetch.bytes.len() as u64 });
+        self.facts.push(Fact::Send { to: fetch.from.clone(), message });
+    }
+
+    /// Asks another of `peers`, or gives up after many.
+    fn ask_another(&mut self, cx: &mut Cx<'_>, key: (Content, Hash), peers: &[NodeId]) {
+        let Some(fetch) = self.fetches.get_mut(&key) else { return };
+        fetch.attempts += 1;
+        if fetch.attempts >= FETCH_ATTEMPTS {
+            cx.notice(Notice::FetchFailed { hash: key.1, peer: fetch.from.clone() });
+            self.fetches.remove(&key);
+            return;
+        }
+        fetch.due = cx.now.mono + FETCH_PATIENCE;
+        if let Some(peer) = cx.rng.pick(peers) {
+            fetch.from = peer.clone();
+        }
+        self.ask(key);
+    }
+
+    /// When the archive next wants attention.
+    pub fn deadline(&self) -> Mono {
+        self.fetches.values().map(|fetch| fetch.due).min().unwrap_or(Mono::NEVER)
+    }
+
+    /// Asks others where an answer is overdue. `peers` are those that can be reached.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>, peers: &[NodeId]) {
+        let now = cx.now.mono;
+        let overdue: Vec<_> = self.fetches.iter().filter(|(_, f)| f.due <= now).map(|(key, _)| *key).collect();
+        for key in overdue {
+            self.ask_another(cx, key, peers);
+        }
+    }
+
+    /// Takes a chunk of what was asked for.
+    pub fn on_checkpoint_body(&mut self, cx: &mut Cx<'_>, from: &NodeId, chunk: CheckpointBody, peers: &[NodeId]) {
+        let key = (chunk.content, chunk.hash);
+        let Some(fetch) = self.fetches.get_mut(&key).filter(|fetch| fetch.from == *from) else { return };
+        let bound = match chunk.content {
+            Content::Document => DOCUMENT_BYTES_MAX,
+            Content::Body => BODY_BYTES_MAX,
+        } as u64;
+        let total = match chunk.total {
+            Some(total) if total <= bound && chunk.offset == fetch.bytes.len() as u64 => total,
+            // The peer does not hold it, or sends nonsense: wait a little, then ask another.
+            _ => {
+                fetch.due = cx.now.mono + FETCH_PATIENCE / 5;
+                return;
+            }
+        };
+        fetch.bytes.extend_from_slice(&chunk.data);
+        fetch.due = cx.now.mono + FETCH_PATIENCE;
+        let length = fetch.bytes.len() as u64;
+        if length < total && !chunk.data.is_empty() {
+            return self.ask(key);
+        }
+        let bytes = std::mem::take(&mut fetch.bytes);
+        if length == total && self.take_content(chunk.content, chunk.hash, &bytes) {
+            self.fetches.remove(&key);
+            self.facts.push(Fact::Arrived { content: chunk.content, hash: chunk.hash, from: from.clone() });
+        } else {
+            cx.notice(Notice::FetchFailed { hash: chunk.hash, peer: from.clone() });
+            self.ask_another(cx, key, peers);
+        }
+    }
+
+    /// Takes bytes if they are what their name says.
+    fn take_content(&mut self, content: Content, hash: Hash, bytes: &[u8]) -> bool {
+        match content {
+            Content::Document => {
+                let text = std::str::from_utf8(bytes).ok();
+                let document = text.and_then(|text| Document::parse_as(text, hash).ok());
+                document.map(|document| self.cache_document(document, false)).is_some()
+            }
+            Content::Body => Body::from_packed(bytes, hash).map(|body| self.cache_body(body)).is_ok(),
+        }
+    }
+
+    /// Serves a peer: from memory at once, else after a look on the disk.
+    pub fn on_checkpoint_fetch(&mut self, cx: &mut Cx<'_>, from: &NodeId, fetch: &CheckpointFetch) {
+        let held = match fetch.content {
+            Content::Document => self.documents.get(&fetch.hash).map(|(document, _)| document.bytes().as_bytes()),
+            Content::Body => self.bodies.get(&fetch.hash).map(Body::packed),
+        };
+        if let Some(bytes) = held {
+            let message = chunk(fetch.content, fetch.hash, Some(bytes), fetch.offset);
+            self.facts.push(Fact::Send { to: from.clone(), message });
+            return;
+        }
+        let key = (fetch.content, fetch.hash);
+        let gone = fetch.content == Content::Body && !self.written.contains(&fetch.hash);
+        if gone || self.loads.len() >= LOADS_MAX {
+            let message = chunk(fetch.content, fetch.hash, None, fetch.offset);
+            self.facts.push(Fact::Send { to: from.clone(), message });
+            return;
+        }
+        let waiting = self.loads.entry(key).or_default();
+        if waiting.is_empty() {
+            cx.fx.push(Effect::Load { content: fetch.content, hash: fetch.hash });
+        }
+        waiting.push((from.clone(), fetch.offset));
+    }
+
+    /// Serves those who waited for the disk; the content stays in memory for their next chunks.
+    pub fn on_loaded(&mut self, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
+        let bytes = bytes.filter(|bytes| self.take_loaded(content, hash, bytes));
+        for (to, offset) in self.loads.remove(&(content, hash)).unwrap_or_default() {
+            self.facts.push(Fact::Send { to, message: chunk(content, hash, bytes.as_deref(), offset) });
+        }
+    }
+
+    fn take_loaded(&mut self, content: Content, hash: Hash, bytes: &[u8]) -> bool {
+        let sound = self.take_content(content, hash, bytes);
+        if sound
+            && content == Content::Document
+            && let Some((_, written)) = self.documents.get_mut(&hash)
+        {
+            *written = true;
+        }
+        sound
+    }
+
+    /// Takes note of a committed document whose parent may be missing, and begins to fill the gap below it.
+    /// `below` is the highest index held under it.
+    pub fn note_gap(&mut self, cx: &Cx<'_>, group: &GroupId, document: &Document, below: Option<Index>, from: &NodeId) {
+        let Some(index) = document.index_in(group).filter(|index| *index > Index(0)) else { return };
+        let next = Index(index.get() - 1);
+        let Some(parent) = document.header().parent.filter(|_| below < Some(next)) else { return };
+        let next = Position { index: next, hash: parent };
+        self.gaps.push(Gap { group: group.clone(), next, floor: below });
+        self.fill(cx, from);
+    }
+
+    /// True while an older part of the ledger is still being fetched.
+    pub fn is_filling(&self) -> bool {
+        !self.gaps.is_empty()
+    }
+
+    fn fill(&mut self, cx: &Cx<'_>, from: &NodeId) {
+        if let Some(hash) = self.gaps.last().map(|gap| gap.next.hash) {
+            self.fetch(cx, Content::Document, hash, from.clone());
+        }
+    }
+
+    /// Goes on filling gaps after an arrival: what is to be written.
+    pub fn fill_gaps(&mut self, cx: &Cx<'_>, from: &NodeId) -> Vec<Record> {
+        let mut records = Vec::new();
+        while let Some(gap) = self.gaps.last_mut() {
+            let Some((document, written)) = self.documents.get_mut(&gap.next.hash) else { break };
+            if !*written {
+                *written = true;
+                records.push(Record::Document(document.clone()));
+            }
+            records.push(Record::Committed(gap.group.clone(), gap.next));
+            let below = gap.next.index.get().checked_sub(1).map(Index);
+            let parent = document.header().parent;
+            match (below, parent) {
+                (Some(index), Some(hash)) if gap.floor < Some(index) => gap.next = Position { index, hash },
+                _ => {
+                    self.gaps.pop();
+                }
+            }
+        }
+        self.fill(cx, from);
+        records
+    }
+}
+
+impl Holdings for Archive {
+    fn document(&self, hash: &Hash) -> Option<Document> {
+        self.documents.get(hash).map(|(document, _)| document.clone())
+    }
+
+    fn has_body(&self, hash: &Hash) -> bool {
+        self.holds_body(hash)
+    }
+
+    fn adopt(&mut self, document: &Document) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.cache_document(document.clone(), false);
+        if let Some((_, written)) = self.documents.get_mut(&document.hash())
+            && !std::mem::replace(written, true)
+        {
+            records.push(Record::Document(document.clone()));
+        }
+        if let Some(hash) = document.header().body {
+            self.tentative.insert(hash, document.header().index);
+            if let Some(body) = self.bodies.get(&hash).filter(|_| !self.written.contains(&hash)) {
+                records.push(Record::Body(body.clone()));
+                self.written.insert(hash);
+            }
+        }
+        records
+    }
+}
+
+fn chunk(content: Content, hash: Hash, bytes: Option<&[u8]>, offset: u64) -> Message {
+    let rest = bytes.and_then(|bytes| bytes.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
+    let data = rest[..rest.len().min(CHUNK_BYTES)].to_vec();
+    Message::CheckpointBody(CheckpointBody { content, hash, offset, total: bytes.map(|b| b.len() as u64), data })
+}

@@ -1,0 +1,54 @@
+//! The order of this node's own writes: what was asked for, and how far it is durable.
+//!
+//! Invariant: nobody says that a write is durable before the driver has said so.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::hard_state::Record;
+use crate::core::id::PersistSeq;
+use crate::core::time::Mono;
+
+/// All writes of one node, in one order.
+#[derive(Clone, Debug, Default)]
+pub struct Writes {
+    last: PersistSeq,
+    durable: PersistSeq,
+    unanswered: VecDeque<(PersistSeq, Mono)>,
+}
+
+impl Writes {
+    /// Asks for records to be written atomically, after all earlier ones.
+    pub fn write(&mut self, cx: &mut Cx<'_>, records: Vec<Record>) -> PersistSeq {
+        self.last = self.last.next();
+        self.unanswered.push_back((self.last, cx.now.mono));
+        cx.fx.push(Effect::Persist { seq: self.last, records });
+        self.last
+    }
+
+    /// Takes note that everything up to `seq` is durable.
+    pub fn on_persisted(&mut self, seq: PersistSeq) {
+        assert!(seq <= self.last, "the driver confirms only what was asked for");
+        self.durable = self.durable.max(seq);
+        while self.unanswered.front().is_some_and(|(asked, _)| *asked <= seq) {
+            self.unanswered.pop_front();
+        }
+    }
+
+    /// True once the write is durable.
+    pub fn is_durable(&self, seq: PersistSeq) -> bool {
+        seq <= self.durable
+    }
+
+    /// How long the oldest unanswered write has been waiting; zero if none is.
+    pub fn oldest_wait(&self, now: Mono) -> Duration {
+        self.unanswered.front().map_or(Duration::ZERO, |(_, asked)| now.since(*asked))
+    }
+
+    /// When the oldest unanswered write will have waited for `patience`.
+    pub fn overdue_at(&self, patience: Duration) -> Mono {
+        self.unanswered.front().map_or(Mono::NEVER, |(_, asked)| *asked + patience)
+    }
+}
