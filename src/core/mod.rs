@@ -25,5 +25,6 @@ pub mod writes;
 // Floor 3: machines, which never know each other.
 pub mod consensus;
 pub mod archive;
+pub mod session;
 // Floor 4: the whole.
 pub mod node;

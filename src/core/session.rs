@@ -1,0 +1,510 @@
+//! Sessions: who is at the other end of a link, whether we may talk, and how a cluster comes to be.
+//!
+//! Decides from HELLO alone; what flows over an accepted link is others' business.
+//!
+//! Invariants: at most one link per peer is in use; a peer of another cluster never is; of two live nodes with
+//! one name the later start is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::effect::{Effect, StopReason};
+use crate::core::hlc::Hlc;
+use crate::core::id::{ClusterId, LinkId, NodeId, RegionId, StoreId, Voter};
+use crate::core::ledger::document::PROTOCOL_VERSION;
+use crate::core::message::Message;
+use crate::core::message::session::{ErrorCode, ErrorMessage, Hello};
+use crate::core::notice::Notice;
+use crate::core::params::Params;
+use crate::core::state::system::Addr;
+use crate::core::time::Mono;
+
+/// A peer on a link that is ready for use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The link.
+    pub link: LinkId,
+    /// Who is there.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Its region.
+    pub region: RegionId,
+    /// When its life began.
+    pub start: Hlc,
+    /// Where it listens.
+    pub addr: Addr,
+    /// The address that we dialed, if we did.
+    pub dialed: Option<Addr>,
+}
+
+/// What sessions tell the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// This link is ready for use.
+    Up(Peer),
+    /// It is no longer.
+    Down(Peer),
+    /// A fresh store is shown an existing cluster by this peer.
+    Shown { cluster: ClusterId, by: LinkId },
+    /// A fresh store knows all initial voters: they found the cluster.
+    Complete { voters: BTreeMap<RegionId, Vec<Voter>> },
+    /// A peer's wall clock is ahead of ours by this many milliseconds.
+    ClockOffset { node: NodeId, offset_ms: i64 },
+    /// The address we dialed is our own.
+    SelfDialed(Addr),
+}
+
+/// How long a link may take to say HELLO.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// Frames this much younger than a rival's HELLO prove that the older link lives.
+const TRIAL_GRACE: Duration = Duration::from_millis(600);
+/// How long the older link has to prove it.
+const TRIAL_PATIENCE: Duration = Duration::from_millis(2500);
+
+/// All links of one node.
+#[derive(Debug)]
+pub struct Sessions {
+    params: Params,
+    store: StoreId,
+    start: Option<Hlc>,
+    cluster: Option<ClusterId>,
+    links: BTreeMap<LinkId, Link>,
+    /// The link in use for each peer.
+    in_use: BTreeMap<NodeId, LinkId>,
+    /// Peers refused for good, so that it is said once.
+    told: BTreeSet<(NodeId, StoreId)>,
+    /// Why a peer refused us last.
+    refused: Option<String>,
+    facts: Vec<Fact>,
+}
+
+#[derive(Debug)]
+struct Link {
+    dialed: Option<Addr>,
+    opened: Mono,
+    heard: Mono,
+    peer: Option<Hello>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// HELLO not yet received.
+    Greeting,
+    /// Known, but not both in one cluster yet.
+    Known,
+    /// In use.
+    Ready,
+    /// Rival of an older link under the same name: waits for that one to prove its life, or to fail to.
+    Trial { rival: LinkId, since: Mono },
+    /// Refused, on its way down.
+    Closing,
+}
+
+impl Sessions {
+    /// Sessions of a node on this store, a member of `cluster` already or not.
+    pub fn new(params: &Params, store: StoreId, cluster: Option<ClusterId>) -> Self {
+        Self {
+            params: params.clone(),
+            store,
+            start: None,
+            cluster,
+            links: BTreeMap::new(),
+            in_use: BTreeMap::new(),
+            told: BTreeSet::new(),
+            refused: None,
+            facts: Vec::new(),
+        }
+    }
+
+    /// Takes what happened since the last call, in order.
+    pub fn take_facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// The cluster this store belongs to.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// Why a peer refused us last; cleared when one accepts us.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// The link in use for `node`.
+    pub fn link_of(&self, node: &NodeId) -> Option<LinkId> {
+        self.in_use.get(node).copied()
+    }
+
+    /// The peer on `link`, if it is in use.
+    pub fn peer_on(&self, link: LinkId) -> Option<Peer> {
+        let state = self.links.get(&link)?;
+        (state.state == State::Ready).then(|| peer(link, state)).flatten()
+    }
+
+    /// The peer's name on `link`, if it has said HELLO.
+    pub fn name_on(&self, link: LinkId) -> Option<&NodeId> {
+        self.links.get(&link)?.peer.as_ref().map(|hello| &hello.node)
+    }
+
+    /// All peers in use, by name.
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.in_use.keys().cloned().collect()
+    }
+
+    /// When anything was last heard of `node` on a link in use.
+    pub fn heard(&self, node: &NodeId) -> Option<Mono> {
+        self.links.get(self.in_use.get(node)?).map(|link| link.heard)
+    }
+
+    /// Initial voters that a fresh store still waits for.
+    pub fn waiting_for(&self) -> Vec<NodeId> {
+        if self.cluster.is_some() {
+            return Vec::new();
+        }
+        let known: BTreeSet<&NodeId> = self.known().map(|hello| &hello.node).collect();
+        let initial = self.params.initial_voters.values().flatten();
+        initial.filter(|node| **node != self.params.node && !known.contains(node)).cloned().collect()
+    }
+
+    fn known(&self) -> impl Iterator<Item = &Hello> {
+        let usable = |link: &&Link| matches!(link.state, State::Known | State::Ready);
+        self.links.values().filter(usable).filter_map(|link| link.peer.as_ref())
+    }
+
+    /// The node's clock is ready: greets links that came up before.
+    pub fn begin(&mut self, cx: &mut Cx<'_>, start: Hlc) {
+        self.start = Some(start);
+        self.greet_all(cx);
+        self.look_for_founders();
+    }
+
+    /// A connection stands.
+    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {
+        let now = cx.now.mono;
+        self.links.insert(link, Link { dialed, opened: now, heard: now, peer: None, state: State::Greeting });
+        self.greet(cx, link);
+    }
+
+    fn greet_all(&mut self, cx: &mut Cx<'_>) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.greet(cx, link));
+    }
+
+    fn greet(&self, cx: &mut Cx<'_>, link: LinkId) {
+        let Some(start) = self.start else { return };
+        let hello = Hello {
+            versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+            cluster: self.cluster,
+            name: self.params.cluster.clone(),
+            node: self.params.node.clone(),
+            store: self.store,
+            region: self.params.region.clone(),
+            start,
+            addr: self.params.addr.clone(),
+            software: self.params.software.clone(),
+            wall: cx.now.wall,
+        };
+        cx.send(link, Message::Hello(hello));
+    }
+
+    /// A connection is gone.
+    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        let Some(gone) = self.links.remove(&link) else { return };
+        if gone.state == State::Ready {
+            self.retire(cx, link, &gone);
+        }
+        // Whoever was on trial against it has won.
+        let winners: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| matches!(l.state, State::Trial { rival, .. } if rival == link))
+            .map(|(id, _)| *id)
+            .collect();
+        for winner in winners {
+            self.accept(cx, winner);
+        }
+    }
+
+    fn retire(&mut self, cx: &mut Cx<'_>, link: LinkId, gone: &Link) {
+        let Some(peer) = peer(link, gone) else { return };
+        if self.in_use.get(&peer.node) == Some(&link) {
+            self.in_use.remove(&peer.node);
+        }
+        cx.notice(Notice::PeerDown { link, peer: peer.node.clone() });
+        self.facts.push(Fact::Down(peer));
+    }
+
+    /// Anything came on this link: it lives. True if the link is in use.
+    pub fn on_frame(&mut self, cx: &mut Cx<'_>, link: LinkId) -> bool {
+        let Some(state) = self.links.get_mut(&link) else { return false };
+        state.heard = cx.now.mono;
+        let ready = state.state == State::Ready;
+        if ready {
+            self.judge_trials(cx, link);
+        }
+        ready
+    }
+
+    /// A frame on the older link, well after a rival's HELLO, proves that two nodes share a name.
+    fn judge_trials(&mut self, cx: &mut Cx<'_>, older: LinkId) {
+        let now = cx.now.mono;
+        let proven = |l: &Link| matches!(l.state, State::Trial { rival, since } if rival == older && now.since(since) >= TRIAL_GRACE);
+        let losers: Vec<LinkId> = self.links.iter().filter(|(_, l)| proven(l)).map(|(id, _)| *id).collect();
+        for loser in losers {
+            let older = self.links.get(&older).and_then(|link| link.peer.clone());
+            let Some((older, newer)) = older.zip(self.links.get(&loser).and_then(|link| link.peer.clone())) else {
+                continue;
+            };
+            cx.notice(Notice::DuplicateNode { node: newer.node.clone(), ours: older.store, theirs: newer.store });
+            self.refuse(cx, loser, ErrorCode::Duplicate, duplicate_message(&older, &newer));
+        }
+    }
+
+    /// Takes a peer's HELLO, the first or a renewed one.
+    pub fn on_hello(&mut self, cx: &mut Cx<'_>, link: LinkId, hello: Hello) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if state.state == State::Closing {
+            return;
+        }
+        let again = state.peer.is_some();
+        if again
+            && state
+                .peer
+                .as_ref()
+                .is_some_and(|p| (&p.node, p.store, p.start) != (&hello.node, hello.store, hello.start))
+        {
+            return self.refuse(cx, link, ErrorCode::Protocol, "a link does not change its owner".to_owned());
+        }
+        let dialed = state.dialed.clone();
+        state.peer = Some(hello.clone());
+        if hello.node == self.params.node {
+            return self.on_namesake(cx, link, dialed, &hello);
+        }
+        if let Some((code, why)) = self.objection(&hello) {
+            return self.refuse(cx, link, code, why);
+        }
+        let offset_ms = hello.wall.millis_after(cx.now.wall);
+        self.facts.push(Fact::ClockOffset { node: hello.node.clone(), offset_ms });
+        let state = self.links.get(&link).map(|link| link.state);
+        if matches!(state, Some(State::Greeting | State::Known)) {
+            self.accept(cx, link);
+        }
+    }
+
+    /// Why we cannot talk to this peer at all.
+    fn objection(&self, hello: &Hello) -> Option<(ErrorCode, String)> {
+        let (low, high) = hello.versions;
+        if !(low..=high).contains(&PROTOCOL_VERSION) {
+            let why = format!(
+                "{} speaks protocol versions {low} to {high}, {} speaks {PROTOCOL_VERSION}: upgrade the older of them",
+                hello.node, self.params.node
+            );
+            return Some((ErrorCode::Version, why));
+        }
+        let (me, other) = (&self.params.node, &hello.node);
+        match (self.cluster, hello.cluster) {
+            (Some(ours), Some(theirs)) if ours != theirs => Some((
+                ErrorCode::Cluster,
+                format!(
+                    "{me} belongs to cluster {:?} with id {ours}, {other} to {:?} with id {theirs}: correct the \
+                     bootstrap addresses, or wipe the data directory of the one that is to move over",
+                    self.params.cluster, hello.name
+                ),
+            )),
+            _ if self.params.cluster != hello.name => Some((
+                ErrorCode::Cluster,
+                format!(
+                    "{me} is configured for cluster {:?}, {other} for {:?}: correct the name or the bootstrap addresses",
+                    self.params.cluster, hello.name
+                ),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Somebody has our own name.
+    fn on_namesake(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>, hello: &Hello) {
+        let Some(start) = self.start else { return };
+        if hello.store == self.store && hello.start == start {
+            self.facts.extend(dialed.map(Fact::SelfDialed));
+            return self.close(cx, link);
+        }
+        let ours = Hello { start, store: self.store, addr: self.params.addr.clone(), ..hello.clone() };
+        if hello.start > start {
+            return self.refuse(cx, link, ErrorCode::Duplicate, duplicate_message(&ours, hello));
+        }
+        cx.fx.push(Effect::Stop { why: StopReason::Clone(duplicate_message(hello, &ours)) });
+    }
+
+    /// Takes a link into use as far as clusters and rivals allow.
+    fn accept(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        let now = cx.now.mono;
+        let Some(hello) = self.links.get(&link).and_then(|link| link.peer.clone()) else { return };
+        let set = |links: &mut BTreeMap<LinkId, Link>, id: LinkId, state: State| {
+            if let Some(link) = links.get_mut(&id) {
+                link.state = state;
+            }
+        };
+        if self.cluster.is_none() || self.cluster != hello.cluster {
+            set(&mut self.links, link, State::Known);
+            match hello.cluster {
+                Some(cluster) if self.cluster.is_none() => self.facts.push(Fact::Shown { cluster, by: link }),
+                _ => self.look_for_founders(),
+            }
+            return;
+        }
+        let rival = self.in_use.get(&hello.node).copied().filter(|rival| *rival != link);
+        if let Some((rival, older)) = rival.and_then(|rival| Some((rival, self.links.get(&rival)?.peer.clone()?))) {
+            if (older.store, older.start) != (hello.store, hello.start) {
+                return set(&mut self.links, link, State::Trial { rival, since: now });
+            }
+            if !self.prefers(link, rival, &hello.node) {
+                return self.close(cx, link);
+            }
+            if let Some(old) =
+                self.links.get(&rival).map(|old| Link { peer: old.peer.clone(), dialed: old.dialed.clone(), ..*old })
+            {
+                self.retire(cx, rival, &old);
+                self.close(cx, rival);
+            }
+        }
+        set(&mut self.links, link, State::Ready);
+        self.refused = None;
+        self.in_use.insert(hello.node.clone(), link);
+        cx.notice(Notice::PeerUp { link, peer: hello.node.clone(), addr: hello.addr.clone() });
+        self.facts.extend(self.links.get(&link).and_then(|state| peer(link, state)).map(Fact::Up));
+    }
+
+    /// Of two links between the same two lives both ends keep the same one: that dialed by the smaller name, and
+    /// of two from the same side the newer.
+    fn prefers(&self, new: LinkId, old: LinkId, other: &NodeId) -> bool {
+        let ours = |link: LinkId| self.links.get(&link).is_some_and(|link| link.dialed.is_some());
+        match (ours(new), ours(old)) {
+            (new_is_ours, old_is_ours) if new_is_ours == old_is_ours => true,
+            (new_is_ours, _) => new_is_ours == (self.params.node < *other),
+        }
+    }
+
+    /// Tells the node once all initial voters are known to one that is among them.
+    fn look_for_founders(&mut self) {
+        let me = &self.params.node;
+        let founder = self.params.initial_voters.values().flatten().any(|node| node == me);
+        if self.cluster.is_some() || self.start.is_none() || !founder || !self.waiting_for().is_empty() {
+            return;
+        }
+        let mut stores: BTreeMap<&NodeId, StoreId> = self.known().map(|hello| (&hello.node, hello.store)).collect();
+        stores.insert(me, self.store);
+        let voter = |node: &NodeId| Some(Voter { node: node.clone(), store: *stores.get(node)? });
+        let voters = self
+            .params
+            .initial_voters
+            .iter()
+            .map(|(region, nodes)| (region.clone(), nodes.iter().filter_map(voter).collect()))
+            .collect();
+        self.facts.push(Fact::Complete { voters });
+    }
+
+    /// This store belongs to a cluster now: says so on every link and takes into use those of the same one.
+    pub fn join(&mut self, cx: &mut Cx<'_>, cluster: ClusterId) {
+        assert!(self.cluster.is_none_or(|ours| ours == cluster), "a store joins one cluster");
+        self.cluster = Some(cluster);
+        self.greet_all(cx);
+        let known: Vec<LinkId> =
+            self.links.iter().filter(|(_, l)| l.state == State::Known).map(|(id, _)| *id).collect();
+        for link in known {
+            let objection = self.links.get(&link).and_then(|l| l.peer.as_ref()).and_then(|h| self.objection(h));
+            match objection {
+                Some((code, why)) => self.refuse(cx, link, code, why),
+                None => self.accept(cx, link),
+            }
+        }
+    }
+
+    /// A peer refused us, or something we said.
+    pub fn on_error(&mut self, cx: &mut Cx<'_>, link: LinkId, error: &ErrorMessage) {
+        let why: String = error.message.chars().take(500).collect();
+        cx.notice(Notice::RefusedByPeer { link, why: why.clone() });
+        match error.code {
+            ErrorCode::Duplicate => cx.fx.push(Effect::Stop { why: StopReason::Clone(why) }),
+            ErrorCode::Cluster | ErrorCode::Version => self.refused = Some(why),
+            ErrorCode::Protocol | ErrorCode::UnknownType | ErrorCode::Other => {}
+        }
+    }
+
+    fn refuse(&mut self, cx: &mut Cx<'_>, link: LinkId, code: ErrorCode, message: String) {
+        let peer = self.links.get(&link).and_then(|link| link.peer.as_ref()).map(|p| (p.node.clone(), p.store));
+        if peer.is_none_or(|peer| self.told.insert(peer)) {
+            cx.notice(Notice::PeerRefused { link, why: message.clone() });
+        }
+        cx.send(link, Message::Error(ErrorMessage { code, message }));
+        self.close(cx, link);
+    }
+
+    fn close(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.state = State::Closing;
+            cx.fx.push(Effect::Hangup { link });
+        }
+    }
+
+    /// When sessions next want attention.
+    pub fn deadline(&self) -> Mono {
+        let due = |link: &Link| match link.state {
+            State::Greeting => link.opened + GREETING_PATIENCE,
+            State::Trial { since, .. } => since + TRIAL_PATIENCE,
+            State::Known | State::Ready | State::Closing => Mono::NEVER,
+        };
+        self.links.values().map(due).min().unwrap_or(Mono::NEVER)
+    }
+
+    /// Closes links that never greeted, and decides trials in which the older link stayed silent.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let links: Vec<(LinkId, State, Mono)> = self.links.iter().map(|(id, l)| (*id, l.state, l.opened)).collect();
+        for (link, state, opened) in links {
+            match state {
+                State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
+                State::Trial { rival, since } if since + TRIAL_PATIENCE <= now => {
+                    let Some(old) = self.links.get(&rival) else { continue };
+                    let old = Link { peer: old.peer.clone(), dialed: old.dialed.clone(), ..*old };
+                    self.retire(cx, rival, &old);
+                    self.close(cx, rival);
+                    self.accept(cx, link);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn peer(link: LinkId, state: &Link) -> Option<Peer> {
+    let hello = state.peer.as_ref()?;
+    Some(Peer {
+        link,
+        node: hello.node.clone(),
+        store: hello.store,
+        region: hello.region.clone(),
+        start: hello.start,
+        addr: hello.addr.clone(),
+        dialed: state.dialed.clone(),
+    })
+}
+
+fn duplicate_message(older: &Hello, newer: &Hello) -> String {
+    if older.store == newer.store {
+        format!(
+            "{} at {} runs on a copy of the data directory of the live {} at {} (store {}): stop one of them, and start \
+             it again on an empty data directory under a name of its own",
+            newer.node, newer.addr, older.node, older.addr, older.store
+        )
+    } else {
+        format!(
+            "{} at {} has the name of a live node at {}: node ids are unique in a cluster, give one of them another",
+            newer.node, newer.addr, older.addr
+        )
+    }
+}
