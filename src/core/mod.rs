@@ -26,5 +26,7 @@ pub mod writes;
 pub mod consensus;
 pub mod archive;
 pub mod session;
+pub mod gossip;
+pub mod liveness;
 // Floor 4: the whole.
 pub mod node;

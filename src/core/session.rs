@@ -139,6 +139,12 @@ impl Sessions {
         self.in_use.get(node).copied()
     }
 
+    /// A link on which `node` has said HELLO, in use or not.
+    pub fn known_link_of(&self, node: &NodeId) -> Option<LinkId> {
+        let is = |link: &Link| link.state == State::Known && link.peer.as_ref().is_some_and(|p| p.node == *node);
+        self.links.iter().find(|(_, link)| is(link)).map(|(id, _)| *id)
+    }
+
     /// The peer on `link`, if it is in use.
     pub fn peer_on(&self, link: LinkId) -> Option<Peer> {
         let state = self.links.get(&link)?;

@@ -237,6 +237,12 @@ impl Group {
         self.leader.as_ref()
     }
 
+    /// The newest committed document that `node` has told this leader it holds.
+    pub fn holds(&self, node: &NodeId) -> Option<Position> {
+        let Part::Leader(leading) = &self.part else { return None };
+        leading.heard.iter().find(|(voter, _)| voter.node == *node).and_then(|(_, heard)| heard.holds)
+    }
+
     /// True while this node leads.
     pub fn is_leader(&self) -> bool {
         matches!(self.part, Part::Leader(_))

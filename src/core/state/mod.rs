@@ -2,3 +2,4 @@
 
 pub mod entry;
 pub mod system;
+pub mod store;

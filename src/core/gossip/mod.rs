@@ -1,0 +1,260 @@
+//! How the replicated state spreads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::id::{LinkId, NodeId};
+use crate::core::message::Message;
+use crate::core::message::exchange::{Confirm, SensorUpdate, StateDigest, StateRequest, StateUpdate, StreamFrom};
+use crate::core::notice::EntryRefusal;
+use crate::core::params::Params;
+use crate::core::session::Peer;
+use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope};
+use crate::core::state::store::{Outcome, Store};
+use crate::core::state::system::{Addr, Meaning, NodeInfo};
+use crate::core::time::{Mono, Wall};
+
+/// What gossip tells the node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// An entry of somebody else is new here.
+    Accepted { from: NodeId, key: Key, entry: Entry, meaning: Meaning },
+    /// An entry was refused.
+    Refused { from: NodeId, key: Key, why: EntryRefusal },
+    /// Somebody holds an entry of our own origin that we do not.
+    OwnOrigin { key: Key, entry: Entry },
+    /// A peer's wall clock against ours.
+    ClockOffset { node: NodeId, offset_ms: i64 },
+}
+
+/// Overlay, push and repair.
+#[derive(Debug)]
+pub struct Gossip {
+    params: Params,
+    peers: BTreeMap<LinkId, Peer>,
+    dials: BTreeMap<Addr, Mono>,
+    dialing: BTreeSet<Addr>,
+    repair_due: Mono,
+    session: u64,
+    equal: BTreeMap<NodeId, bool>,
+    facts: Vec<Fact>,
+}
+
+impl Gossip {
+    /// Knows the bootstrap addresses and nobody.
+    pub fn new(params: &Params) -> Self {
+        Self {
+            params: params.clone(),
+            peers: BTreeMap::new(),
+            dials: params.bootstrap.iter().filter(|a| **a != params.addr).map(|a| (a.clone(), Mono::ZERO)).collect(),
+            dialing: BTreeSet::new(),
+            repair_due: Mono::ZERO,
+            session: 0,
+            equal: BTreeMap::new(),
+            facts: Vec::new(),
+        }
+    }
+
+    /// Takes what happened since the last call, in order.
+    pub fn take_facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// A link is ready for use.
+    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, store: &Store, peer: Peer) {
+        let link = peer.link;
+        self.peers.insert(link, peer);
+        self.send_all(cx, store, link);
+    }
+
+    /// A link is no longer in use.
+    pub fn on_link_down(&mut self, link: LinkId) {
+        if let Some(peer) = self.peers.remove(&link) {
+            self.equal.remove(&peer.node);
+        }
+    }
+
+    /// A connection was dialed or came in.
+    pub fn on_connected(&mut self, addr: &Addr) {
+        self.dialing.remove(addr);
+    }
+
+    /// A dial failed.
+    pub fn on_dial_failed(&mut self, addr: &Addr) {
+        self.dialing.remove(addr);
+    }
+
+    /// This address is our own.
+    pub fn on_self_dialed(&mut self, addr: &Addr) {
+        self.dials.remove(addr);
+    }
+
+    /// A member's address is known.
+    pub fn on_member(&mut self, node: &NodeId, info: &NodeInfo) {
+        if *node != self.params.node {
+            self.dials.entry(info.addr.clone()).or_insert(Mono::ZERO);
+        }
+    }
+
+    /// These peers must have a direct link.
+    pub fn pin(&mut self, _nodes: BTreeSet<NodeId>) {}
+
+    /// Own entries are new.
+    pub fn on_local(&mut self, cx: &mut Cx<'_>, store: &Store, keys: &[Key], confirm: bool) {
+        let links: Vec<LinkId> = self.peers.keys().copied().collect();
+        self.push(cx, store, keys, confirm, &links);
+    }
+
+    fn push(&self, cx: &mut Cx<'_>, store: &Store, keys: &[Key], confirm: bool, links: &[LinkId]) {
+        let keyed = keys.iter().filter_map(|key| Some(KeyedEntry { confirm, ..KeyedEntry::new(key, store.get(key)?) }));
+        let entries: Vec<KeyedEntry> = keyed.collect();
+        if entries.is_empty() {
+            return;
+        }
+        for link in links {
+            cx.send(*link, Message::SensorUpdate(SensorUpdate { entries: entries.clone() }));
+        }
+    }
+
+    fn send_all(&self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
+        let all: Vec<KeyedEntry> = store.iter().map(|(key, entry)| KeyedEntry::new(key, entry)).collect();
+        for chunk in all.chunks(1000) {
+            let update = StateUpdate { session: self.session, entries: chunk.to_vec(), more: false };
+            cx.send(link, Message::StateUpdate(update));
+        }
+    }
+
+    /// Push came.
+    pub fn on_sensor_update(
+        &mut self,
+        cx: &mut Cx<'_>,
+        store: &mut Store,
+        link: LinkId,
+        update: SensorUpdate,
+        wall: Wall,
+    ) {
+        self.merge(cx, store, link, update.entries, wall);
+    }
+
+    /// Repair brought entries.
+    pub fn on_state_update(
+        &mut self,
+        cx: &mut Cx<'_>,
+        store: &mut Store,
+        link: LinkId,
+        update: StateUpdate,
+        wall: Wall,
+    ) {
+        self.merge(cx, store, link, update.entries, wall);
+    }
+
+    fn merge(&mut self, cx: &mut Cx<'_>, store: &mut Store, link: LinkId, entries: Vec<KeyedEntry>, wall: Wall) {
+        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return };
+        let mut fresh = Vec::new();
+        let mut confirmed = Vec::new();
+        for keyed in entries {
+            if keyed.origin == self.params.node {
+                let (key, entry) = keyed.into_parts();
+                if store.get(&key).is_none_or(|held| entry.supersedes(held)) {
+                    self.facts.push(Fact::OwnOrigin { key, entry });
+                }
+                continue;
+            }
+            if keyed.confirm && keyed.origin == from {
+                confirmed.push((keyed.channel.clone(), keyed.stamp));
+            }
+            match store.admit(keyed, wall) {
+                Outcome::New { key, entry, meaning } => {
+                    fresh.push(key.clone());
+                    self.facts.push(Fact::Accepted { from: from.clone(), key, entry, meaning });
+                }
+                Outcome::Duplicate => {}
+                Outcome::Refused { key, why } => self.facts.push(Fact::Refused { from: from.clone(), key, why }),
+            }
+        }
+        if !confirmed.is_empty() {
+            cx.send(link, Message::Confirm(Confirm { entries: confirmed }));
+        }
+        let links: Vec<LinkId> = self.peers.keys().copied().filter(|other| *other != link).collect();
+        self.push(cx, store, &fresh, false, &links);
+    }
+
+    /// A peer shows what its state looks like.
+    pub fn on_state_digest(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, digest: &StateDigest) {
+        let Some(peer) = self.peers.get(&link) else { return };
+        let offset_ms = digest.wall.millis_after(cx.now.wall);
+        self.facts.push(Fact::ClockOffset { node: peer.node.clone(), offset_ms });
+        let equal = store.summary() == (digest.count, digest.sum);
+        self.equal.insert(peer.node.clone(), equal);
+        if !equal {
+            self.send_all(cx, store, link);
+            cx.send(
+                link,
+                Message::StateRequest(StateRequest {
+                    session: digest.session,
+                    scope: Scope::Global,
+                    symbols_from: None,
+                    count: 0,
+                    want: Vec::new(),
+                    stream_after: Some(StreamFrom { after: None }),
+                }),
+            );
+        }
+    }
+
+    /// A peer asks for what it lacks.
+    pub fn on_state_request(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
+        self.send_all(cx, store, link);
+    }
+
+    /// Share of peers found equal by the last repair.
+    pub fn converged(&self) -> Option<f64> {
+        let equal = self.equal.values().filter(|equal| **equal).count();
+        (!self.equal.is_empty()).then(|| equal as f64 / self.equal.len() as f64)
+    }
+
+    /// When gossip next wants attention.
+    pub fn deadline(&self) -> Mono {
+        let connected: BTreeSet<&Addr> = self.peers.values().map(|peer| &peer.addr).collect();
+        let waiting = |addr: &Addr| !connected.contains(addr) && !self.dialing.contains(addr);
+        let dial = self.dials.iter().filter(|(addr, _)| waiting(addr)).map(|(_, due)| *due).min();
+        dial.unwrap_or(Mono::NEVER).min(self.repair_due)
+    }
+
+    /// Acts on whatever is due.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store) {
+        let now = cx.now.mono;
+        let connected: BTreeSet<Addr> = self.peers.values().map(|peer| peer.addr.clone()).collect();
+        for (addr, due) in &mut self.dials {
+            if *due <= now
+                && !connected.contains(addr)
+                && *addr != self.params.addr
+                && self.dialing.insert(addr.clone())
+            {
+                *due = now + cx.rng.between(self.params.gossip.redial_min, self.params.gossip.redial_min * 4);
+                cx.fx.push(Effect::Dial { addr: addr.clone() });
+            }
+        }
+        if self.repair_due <= now {
+            let interval = self.params.gossip.repair_interval;
+            self.repair_due = now + cx.rng.between(interval / 2, interval * 3 / 2);
+            let links: Vec<LinkId> = self.peers.keys().copied().collect();
+            if let Some(link) = cx.rng.pick(&links) {
+                let (count, sum) = store.summary();
+                self.session += 1;
+                let digest = StateDigest {
+                    session: self.session,
+                    scope: Scope::Global,
+                    count,
+                    sum,
+                    horizon: Wall::default(),
+                    wall: cx.now.wall,
+                    offset: 0,
+                    symbols: Vec::new(),
+                };
+                cx.send(*link, Message::StateDigest(digest));
+            }
+        }
+    }
+}

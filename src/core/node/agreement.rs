@@ -1,0 +1,176 @@
+//! Routes between the region's group, the archive, and the links.
+
+use crate::core::archive;
+use crate::core::consensus::{self, Member, Snapshot};
+use crate::core::cx::Cx;
+use crate::core::hard_state::Position;
+use crate::core::hlc::Stamp;
+use crate::core::id::{Index, LinkId, NodeId, Voter};
+use crate::core::ledger::body::Body;
+use crate::core::ledger::document::Document;
+use crate::core::message::Message;
+use crate::core::message::agreement::Content;
+use crate::core::node::Node;
+use crate::core::notice::Notice;
+use crate::core::state::entry::Value;
+use crate::core::state::system::{self, CheckpointRef, LeaderClaim};
+
+/// How often a leader looks whether its voters should change.
+const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Node {
+    /// A message of the group. Voters speak for themselves: who says so must be at the other end of the link.
+    pub(super) fn on_group_message(&mut self, cx: &mut Cx<'_>, link: LinkId, from: &NodeId, message: Message) {
+        let Some(group) = &mut self.group else { return };
+        let Some(peer) = self.sessions.peer_on(link) else { return };
+        let sender = Voter { node: peer.node, store: peer.store };
+        let (about, honest) = match &message {
+            Message::Heartbeat(m) => (&m.group, m.leader == sender.node),
+            Message::HeartbeatAck(m) => (&m.group, m.voter == sender),
+            Message::ElectionRequest(m) => (&m.group, m.candidate == sender),
+            Message::ElectionVote(m) => (&m.group, m.voter == sender),
+            Message::CheckpointPropose(m) => (&m.group, m.leader == sender.node),
+            Message::CheckpointAck(m) => (&m.group, m.voter == sender),
+            _ => return,
+        };
+        if about != group.id() || !honest {
+            let why = format!("{} from {from} is not of its group or not its own", message.type_name());
+            return cx.notice(Notice::Rejected { link, why });
+        }
+        let (writes, archive) = (&mut self.writes, &mut self.archive);
+        match &message {
+            Message::Heartbeat(m) => group.on_heartbeat(cx, writes, archive, m),
+            Message::HeartbeatAck(m) => group.on_heartbeat_ack(cx, writes, m),
+            Message::ElectionRequest(m) => group.on_election_request(cx, writes, m),
+            Message::ElectionVote(m) => group.on_election_vote(cx, writes, archive, m),
+            Message::CheckpointPropose(m) => group.on_checkpoint_propose(cx, writes, archive, m),
+            Message::CheckpointAck(m) => group.on_checkpoint_ack(cx, writes, m),
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_group_fact(&mut self, cx: &mut Cx<'_>, fact: consensus::Fact) {
+        match fact {
+            consensus::Fact::Send { to, message } => self.send_to(cx, &to, message),
+            consensus::Fact::Fetch { content, hash, from } => self.archive.fetch(cx, content, hash, from),
+            consensus::Fact::WantCheckpoint => self.propose(cx),
+            consensus::Fact::Committed { position, document } => self.on_committed(cx, position, &document),
+            consensus::Fact::LeadershipChanged => self.on_leadership_changed(cx),
+            consensus::Fact::ReadReady { request, latest } => self.on_read_ready(cx, request, latest),
+            consensus::Fact::ReadFailed { request } => self.on_read_failed(cx, request),
+        }
+    }
+
+    pub(super) fn on_archive_fact(&mut self, cx: &mut Cx<'_>, fact: archive::Fact) {
+        match fact {
+            archive::Fact::Send { to, message } => self.send_to(cx, &to, message),
+            archive::Fact::Arrived { content, hash, from } => {
+                if content == Content::Document {
+                    self.on_maybe_genesis(cx, hash);
+                }
+                if let Some(group) = &mut self.group {
+                    group.on_content(cx, &mut self.writes, &mut self.archive, &from);
+                }
+                let records = self.archive.fill_gaps(cx, &from);
+                if !records.is_empty() {
+                    self.write(cx, records);
+                }
+            }
+        }
+    }
+
+    /// Sends on the link in use, or on one that is only known; a peer that cannot be reached hears later.
+    fn send_to(&mut self, cx: &mut Cx<'_>, to: &NodeId, message: Message) {
+        if let Some(link) = self.sessions.link_of(to).or_else(|| self.sessions.known_link_of(to)) {
+            cx.send(link, message);
+        }
+    }
+
+    /// Takes a checkpoint of the readings held and hands it to the group.
+    fn propose(&mut self, cx: &mut Cx<'_>) {
+        let stamp = self.issue(cx);
+        let Some(group) = &mut self.group else { return };
+        let parent = group.accepted().header().taken_at.time;
+        let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
+        let readings = self.store.iter().filter(|(key, _)| !key.channel.is_system());
+        let (body, counts) = Body::of(readings);
+        let hash = body.hash();
+        self.archive.cache_body(body);
+        let taken_at = Stamp { time, node: self.me.node.clone() };
+        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, body: hash });
+    }
+
+    fn on_committed(&mut self, cx: &mut Cx<'_>, position: Position, document: &Document) {
+        let mut records = self.archive.on_committed(document);
+        if let Some(group) = self.group.as_ref().map(|group| group.id().clone()) {
+            let below = self.newest_below(position.index);
+            let from = document.header().proposer.clone();
+            self.archive.note_gap(cx, &group, document, below, &from);
+            records.extend(self.archive.fill_gaps(cx, &from));
+        }
+        if !records.is_empty() {
+            self.write(cx, records);
+        }
+        self.ledger_top = Some(position.index);
+        self.pin_voters();
+        self.answer_checkpointed(cx, document);
+        self.answer_removed(cx);
+        if self.is_leader() {
+            let region = self.params.region.clone();
+            let value = Value::of(&CheckpointRef { region, index: position.index, hash: position.hash });
+            self.publish(cx, system::channel(system::CHECKPOINT), value);
+        }
+    }
+
+    /// The highest index of our ledger below `index`; everything under it is held or being fetched.
+    fn newest_below(&self, index: Index) -> Option<Index> {
+        Some(self.ledger_top.filter(|top| *top < index).unwrap_or(Index(0)))
+    }
+
+    fn on_leadership_changed(&mut self, cx: &mut Cx<'_>) {
+        let Some(group) = &self.group else { return };
+        if !group.is_leader() {
+            self.unwanted.clear();
+            return;
+        }
+        let claim = LeaderClaim { region: self.params.region.clone(), term: group.hard().term };
+        self.claims.insert(claim.region.clone(), (claim.term, self.me.node.clone()));
+        self.plan_due = cx.now.mono + PLAN_INTERVAL;
+        self.publish(cx, system::channel(system::LEADER), Value::of(&claim));
+    }
+
+    /// A leader claims its region: observers follow its word, voters know better.
+    pub(super) fn on_claim(&mut self, origin: &NodeId, claim: LeaderClaim) {
+        let newest = self.claims.entry(claim.region).or_insert((claim.term, origin.clone()));
+        if claim.term >= newest.0 {
+            *newest = (claim.term, origin.clone());
+        }
+    }
+
+    /// A checkpoint of our region is said to be committed.
+    pub(super) fn on_checkpoint_ref(&mut self, cx: &mut Cx<'_>, origin: &NodeId, checkpoint: &CheckpointRef) {
+        if checkpoint.region != self.params.region {
+            return;
+        }
+        let position = Position { index: checkpoint.index, hash: checkpoint.hash };
+        if let Some(group) = &mut self.group {
+            group.learn(cx, &mut self.writes, &mut self.archive, position, origin);
+        }
+    }
+
+    pub(super) fn plan_voters(&mut self, cx: &mut Cx<'_>) {
+        self.plan_due = cx.now.mono + PLAN_INTERVAL;
+        let members: Vec<Member> = self.members_of_region(cx.now.mono);
+        if let Some(group) = &mut self.group {
+            group.plan_voters(cx, &members, &self.unwanted);
+        }
+        self.pin_voters();
+    }
+
+    /// Whom this node takes for its region's leader.
+    pub(super) fn leader(&self) -> Option<&NodeId> {
+        let claimed = self.claims.get(&self.params.region).map(|(_, node)| node);
+        let group = self.group.as_ref()?;
+        group.leader().or_else(|| claimed.filter(|_| !group.is_voter()))
+    }
+}

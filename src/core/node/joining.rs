@@ -1,0 +1,111 @@
+//! How a store comes to belong to a cluster: founded with all initial voters, or shown by a peer (section 1).
+
+use crate::core::consensus::Holdings;
+use crate::core::cx::Cx;
+use crate::core::effect::{Effect, StopReason};
+use crate::core::hard_state::{HardState, Position, Record};
+use crate::core::id::{GroupId, Hash, Index, LinkId, PersistSeq};
+use crate::core::ledger::document::Document;
+use crate::core::message::agreement::Content;
+use crate::core::node::Node;
+use crate::core::notice::Notice;
+use crate::core::session;
+
+/// A join on its way.
+#[derive(Clone, Debug)]
+pub(super) enum Joining {
+    /// The genesis of this hash was asked for.
+    Fetching(Hash),
+    /// It is being written.
+    Writing { genesis: Document, founded: bool, write: PersistSeq },
+}
+
+impl Node {
+    pub(super) fn on_session_fact(&mut self, cx: &mut Cx<'_>, fact: session::Fact) {
+        match fact {
+            session::Fact::Up(peer) => self.on_peer_up(cx, peer),
+            session::Fact::Down(peer) => self.on_peer_down(cx, &peer),
+            session::Fact::Shown { cluster, by } => self.on_shown(cx, cluster, by),
+            session::Fact::Complete { voters } => {
+                if self.joining.is_none() {
+                    let genesis = Document::genesis(&self.params.cluster, voters);
+                    let genesis = genesis.expect("configuration names every initial voter once");
+                    self.join(cx, genesis, true);
+                }
+            }
+            session::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
+            session::Fact::SelfDialed(addr) => self.on_self_dialed(&addr),
+        }
+    }
+
+    fn on_shown(&mut self, cx: &mut Cx<'_>, cluster: Hash, by: LinkId) {
+        if matches!(self.joining, Some(Joining::Writing { .. })) {
+            return;
+        }
+        let Some(from) = self.sessions.name_on(by).cloned() else { return };
+        self.joining = Some(Joining::Fetching(cluster));
+        self.archive.fetch(cx, Content::Document, cluster, from);
+    }
+
+    /// A document has come; it may be the genesis we wait for.
+    pub(super) fn on_maybe_genesis(&mut self, cx: &mut Cx<'_>, hash: Hash) {
+        if !matches!(self.joining, Some(Joining::Fetching(wanted)) if wanted == hash) {
+            return;
+        }
+        let Some(document) = self.archive.document(&hash) else { return };
+        let named = document.header().genesis.as_ref().is_some_and(|genesis| genesis.name == self.params.cluster);
+        if !named || document.header().index != Index(0) {
+            self.joining = None;
+            let why = format!("the cluster {} shown by a peer is not {:?}", hash.short(), self.params.cluster);
+            cx.notice(Notice::RefusedByPeer { link: LinkId(0), why });
+            return;
+        }
+        self.join(cx, document, false);
+    }
+
+    fn join(&mut self, cx: &mut Cx<'_>, genesis: Document, founded: bool) {
+        let group = GroupId::Region(self.params.region.clone());
+        if genesis.voters_in(&group).is_none() {
+            let why = format!(
+                "region {:?} is not part of cluster {:?} ({}): correct `region` in the configuration",
+                self.params.region,
+                self.params.cluster,
+                genesis.hash().short()
+            );
+            return cx.fx.push(Effect::Stop { why: StopReason::Refused(why) });
+        }
+        let mut records = self.archive.adopt(&genesis);
+        records.push(Record::Cluster(genesis.hash()));
+        records.push(Record::Hard(group, HardState::new(genesis.hash())));
+        let write = self.write(cx, records);
+        self.joining = Some(Joining::Writing { genesis, founded, write });
+    }
+
+    /// The cluster exists for us only once that is durable.
+    pub(super) fn finish_joining(&mut self, cx: &mut Cx<'_>) {
+        let Some(Joining::Writing { genesis, founded, write }) = &self.joining else { return };
+        if !self.writes.is_durable(*write) {
+            return;
+        }
+        let (genesis, founded) = (genesis.clone(), *founded);
+        self.joining = None;
+        let cluster = genesis.hash();
+        let group = GroupId::Region(self.params.region.clone());
+        self.take_up_group(cx, group, HardState::new(cluster), std::slice::from_ref(&genesis));
+        cx.notice(Notice::Joined { cluster, founded });
+        self.sessions.join(cx, cluster);
+        self.pin_voters();
+    }
+
+    /// Finds what is missing of the ledger between the positions that a store gave back.
+    pub(super) fn note_recovered_gaps(&mut self, cx: &Cx<'_>, ledger: &[(GroupId, Position)], documents: &[Document]) {
+        let own = GroupId::Region(self.params.region.clone());
+        let indices: Vec<Index> = ledger.iter().filter(|(group, _)| *group == own).map(|(_, p)| p.index).collect();
+        let below = |index: Index| indices.iter().copied().filter(|held| *held < index).max();
+        let voters: Vec<_> = self.group.iter().flat_map(|g| g.voters().iter().cloned().collect::<Vec<_>>()).collect();
+        let Some(peer) = voters.into_iter().map(|v| v.node).find(|node| *node != self.me.node) else { return };
+        for document in documents.iter().filter(|document| document.header().index > Index(0)) {
+            self.archive.note_gap(cx, &own, document, below(document.header().index).or(Some(Index(0))), &peer);
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Routes what the node's own sensors and clients say, and tells clients when their writes are as safe as asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::event::{Ack, RefusedCommand, Reply};
+use crate::core::hard_state::{Position, Record};
+use crate::core::hlc::Hlc;
+use crate::core::id::{Channel, NodeId, PersistSeq, RequestId};
+use crate::core::ledger::body::Body;
+use crate::core::ledger::document::Document;
+use crate::core::message::exchange::Confirm;
+use crate::core::node::Node;
+use crate::core::reading::Reading;
+use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
+use crate::core::state::system::{self, Forget, NodeInfo};
+use crate::core::time::Mono;
+use crate::core::view::Liveness as Life;
+
+/// How long a node that leaves goes on telling so before it stops.
+pub(super) const LEAVE_DRAIN: Duration = Duration::from_millis(300);
+
+/// What waits for the disk, for peers or for agreement.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Own entries not yet asked to be durable.
+    dirty: BTreeSet<Channel>,
+    flush_due: Mono,
+    /// Newest values that wait for the clock's mark.
+    unstamped: BTreeMap<Channel, (Value, Scope)>,
+    disk: Vec<(PersistSeq, RequestId, Reply)>,
+    peers: BTreeMap<RequestId, PeersAck>,
+    checkpoint: Vec<(RequestId, Vec<(Channel, Hlc)>)>,
+    removals: Vec<(RequestId, NodeId)>,
+}
+
+/// A write that waits for peers.
+#[derive(Debug)]
+struct PeersAck {
+    wanted: usize,
+    stamps: Vec<(Channel, Hlc)>,
+    /// Who holds how many of them.
+    confirmed: BTreeMap<NodeId, BTreeSet<Channel>>,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self {
+            dirty: BTreeSet::new(),
+            flush_due: Mono::NEVER,
+            unstamped: BTreeMap::new(),
+            disk: Vec::new(),
+            peers: BTreeMap::new(),
+            checkpoint: Vec::new(),
+            removals: Vec::new(),
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn deadline(&self) -> Mono {
+        self.flush_due
+    }
+}
+
+impl Node {
+    /// Writes one of our own system channels.
+    pub(super) fn publish(&mut self, cx: &mut Cx<'_>, channel: Channel, value: Value) {
+        let scope = self.scope_of(&channel);
+        self.publish_scoped(cx, channel, value, scope);
+    }
+
+    /// Readings keep the configured scope; of the system's channels those that other regions need are global.
+    fn scope_of(&self, channel: &Channel) -> Scope {
+        let needed = match channel.as_str() {
+            system::LEADER | system::CHECKPOINT => true,
+            system::NODE => self.group.as_ref().is_some_and(|group| group.is_voter()),
+            other => other.starts_with(system::FORGET),
+        };
+        if needed { Scope::Global } else { self.params.scope }
+    }
+
+    pub(super) fn publish_scoped(&mut self, cx: &mut Cx<'_>, channel: Channel, value: Value, scope: Scope) {
+        match self.issue(cx) {
+            Some(stamp) => {
+                self.put_own(cx, vec![(channel, Entry { value, stamp, scope })], false);
+            }
+            None => {
+                self.pending.unstamped.insert(channel, (value, scope));
+            }
+        }
+    }
+
+    pub(super) fn publish_unstamped(&mut self, cx: &mut Cx<'_>) {
+        for (channel, (value, scope)) in std::mem::take(&mut self.pending.unstamped) {
+            self.publish_scoped(cx, channel, value, scope);
+        }
+    }
+
+    /// Says who and where this node is: at its start, on change, to refute, and to leave.
+    pub(super) fn publish_self(&mut self, cx: &mut Cx<'_>, left: bool) {
+        let Some(start) = self.start else { return };
+        let info = NodeInfo {
+            addr: self.params.addr.clone(),
+            api: self.params.api.clone(),
+            region: self.params.region.clone(),
+            store: self.me.store,
+            start,
+            version: self.params.software.clone(),
+            left,
+        };
+        self.publish(cx, system::node_channel(), Value::of(&info));
+    }
+
+    /// Publishes everything live anew, above what somebody has shown us.
+    pub(super) fn publish_live_again(&mut self, cx: &mut Cx<'_>) {
+        for channel in self.live_channels() {
+            let held = self.store.get(&Key::new(self.me.node.clone(), channel.clone()));
+            if let Some((value, scope)) = held.map(|entry| (entry.value.clone(), entry.scope)) {
+                self.publish_scoped(cx, channel, value, scope);
+            }
+        }
+        self.publish_self(cx, false);
+    }
+
+    /// Puts stamped entries of our own into the state and on their way.
+    fn put_own(&mut self, cx: &mut Cx<'_>, entries: Vec<(Channel, Entry)>, confirm: bool) {
+        let mut keys = Vec::with_capacity(entries.len());
+        for (channel, entry) in entries {
+            let durable = !channel.is_system() || channel.as_str().starts_with(system::FORGET);
+            if durable {
+                self.pending.dirty.insert(channel.clone());
+                self.pending.flush_due = self.pending.flush_due.min(cx.now.mono + self.params.store_interval);
+            }
+            let key = Key::new(self.me.node.clone(), channel);
+            self.store.insert_own(key.clone(), entry.clone());
+            cx.fx.push(Effect::Changed { key: key.clone(), entry });
+            keys.push(key);
+        }
+        self.gossip.on_local(cx, &self.store, &keys, confirm);
+    }
+
+    /// The local sensors said something.
+    pub(super) fn on_sensed(&mut self, cx: &mut Cx<'_>, readings: Vec<(Channel, Reading)>) {
+        let mut entries = Vec::with_capacity(readings.len());
+        for (channel, reading) in readings {
+            if channel.is_system() || reading.check().is_err() {
+                continue;
+            }
+            let (value, scope) = (Value::of(&reading), self.params.scope);
+            match self.issue(cx) {
+                Some(stamp) => entries.push((channel, Entry { value, stamp, scope })),
+                None => {
+                    self.pending.unstamped.insert(channel, (value, scope));
+                }
+            }
+        }
+        self.put_own(cx, entries, false);
+    }
+
+    pub(super) fn on_put(&mut self, cx: &mut Cx<'_>, request: RequestId, readings: Vec<(Channel, Reading)>, ack: Ack) {
+        if let Some(why) = self.objection(&readings, ack) {
+            return Self::refuse(cx, request, why);
+        }
+        let mut entries = Vec::with_capacity(readings.len());
+        for (channel, reading) in readings {
+            let Some(stamp) = self.issue(cx) else { return Self::refuse(cx, request, RefusedCommand::DiskBehind) };
+            entries.push((channel, Entry { value: Value::of(&reading), stamp, scope: self.params.scope }));
+        }
+        let stamps: Vec<(Channel, Hlc)> = entries.iter().map(|(c, e)| (c.clone(), e.stamp)).collect();
+        let reply = Reply::Put { stamps: stamps.iter().map(|(_, stamp)| *stamp).collect() };
+        self.put_own(cx, entries, matches!(ack, Ack::Peers(_)));
+        match ack {
+            Ack::Memory | Ack::Peers(0) => Self::reply(cx, request, reply),
+            Ack::Disk => {
+                let write = self.write_own(cx);
+                self.pending.disk.push((write, request, reply));
+            }
+            Ack::Peers(wanted) => {
+                let ack = PeersAck { wanted: wanted as usize, stamps, confirmed: BTreeMap::new() };
+                self.pending.peers.insert(request, ack);
+            }
+            Ack::Checkpoint => self.pending.checkpoint.push((request, stamps)),
+        }
+    }
+
+    fn objection(&self, readings: &[(Channel, Reading)], ack: Ack) -> Option<RefusedCommand> {
+        for (channel, reading) in readings {
+            if channel.is_system() {
+                return Some(RefusedCommand::SystemChannel(channel.clone()));
+            }
+            if let Err(error) = reading.check() {
+                return Some(RefusedCommand::Reading { channel: channel.clone(), why: error.to_string() });
+            }
+        }
+        let there = self.sessions.peers().len() as u32;
+        match ack {
+            Ack::Checkpoint if self.group.is_none() => Some(self.not_joined()),
+            Ack::Peers(wanted) if wanted > there => Some(RefusedCommand::TooFewPeers { wanted, there }),
+            _ => None,
+        }
+    }
+
+    fn not_joined(&self) -> RefusedCommand {
+        let names: Vec<String> = self.sessions.waiting_for().iter().map(ToString::to_string).collect();
+        RefusedCommand::NotJoined(names.join(", "))
+    }
+
+    /// Writes all own entries that are not asked to be durable yet.
+    fn write_own(&mut self, cx: &mut Cx<'_>) -> PersistSeq {
+        self.pending.flush_due = Mono::NEVER;
+        let mut records = Vec::new();
+        for channel in std::mem::take(&mut self.pending.dirty) {
+            let key = Key::new(self.me.node.clone(), channel);
+            match self.store.get(&key) {
+                Some(entry) => records.push(Record::Own(KeyedEntry::new(&key, entry))),
+                None => records.push(Record::DropOwn(key.channel)),
+            }
+        }
+        self.write(cx, records)
+    }
+
+    pub(super) fn flush_own(&mut self, cx: &mut Cx<'_>) {
+        let leaving = self.leave_due != Mono::NEVER;
+        if (self.pending.flush_due <= cx.now.mono || leaving) && !self.pending.dirty.is_empty() {
+            self.write_own(cx);
+        }
+    }
+
+    /// An own entry has left by age, or was forgotten: its copy on disk goes with the next flush.
+    pub(super) fn note_own_dropped(&mut self, cx: &Cx<'_>, channel: Channel) {
+        self.pending.dirty.insert(channel);
+        self.pending.flush_due = self.pending.flush_due.min(cx.now.mono + self.params.store_interval);
+    }
+
+    pub(super) fn answer_durable(&mut self, cx: &mut Cx<'_>) {
+        let (done, waiting) =
+            std::mem::take(&mut self.pending.disk).into_iter().partition(|(write, ..)| self.writes.is_durable(*write));
+        self.pending.disk = waiting;
+        for (_, request, reply) in Vec::from(done) {
+            Self::reply(cx, request, reply);
+        }
+    }
+
+    /// A direct neighbour holds entries of ours.
+    pub(super) fn on_confirm(&mut self, cx: &mut Cx<'_>, from: &NodeId, confirm: &Confirm) {
+        let mut done = Vec::new();
+        for (request, ack) in &mut self.pending.peers {
+            for (channel, stamp) in &confirm.entries {
+                // A newer value of the key satisfies an older request.
+                if ack.stamps.iter().any(|(asked, at)| asked == channel && stamp >= at) {
+                    ack.confirmed.entry(from.clone()).or_default().insert(channel.clone());
+                }
+            }
+            let channels: BTreeSet<&Channel> = ack.stamps.iter().map(|(channel, _)| channel).collect();
+            if ack.confirmed.values().filter(|held| held.len() == channels.len()).count() >= ack.wanted {
+                done.push(*request);
+            }
+        }
+        for request in done {
+            if let Some(ack) = self.pending.peers.remove(&request) {
+                let stamps = ack.stamps.into_iter().map(|(_, stamp)| stamp).collect();
+                Self::reply(cx, request, Reply::Put { stamps });
+            }
+        }
+    }
+
+    /// A checkpoint is committed: answers the writes whose readings, or newer ones, stand in it.
+    pub(super) fn answer_checkpointed(&mut self, cx: &mut Cx<'_>, document: &Document) {
+        if self.pending.checkpoint.is_empty() {
+            return;
+        }
+        let body = document.header().body.and_then(|hash| self.archive.body(&hash));
+        let Some(entries) = body.and_then(|body: &Body| body.entries().ok()) else { return };
+        let held: BTreeMap<Channel, Hlc> = entries
+            .into_iter()
+            .filter(|entry| entry.origin == self.me.node)
+            .map(|entry| (entry.channel, entry.stamp))
+            .collect();
+        let covered =
+            |stamps: &[(Channel, Hlc)]| stamps.iter().all(|(c, stamp)| held.get(c).is_some_and(|h| h >= stamp));
+        let (done, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending.checkpoint).into_iter().partition(|(_, stamps)| covered(stamps));
+        self.pending.checkpoint = waiting;
+        for (request, stamps) in done {
+            let stamps = stamps.into_iter().map(|(_, stamp)| stamp).collect();
+            Self::reply(cx, request, Reply::Put { stamps });
+        }
+    }
+
+    pub(super) fn on_latest(&mut self, cx: &mut Cx<'_>, request: RequestId, linearizable: bool) {
+        let leader = self.leader().cloned();
+        let Some(group) = &mut self.group else {
+            let why = self.not_joined();
+            return Self::refuse(cx, request, why);
+        };
+        if !linearizable {
+            let latest = group.hard().committed;
+            return Self::reply(cx, request, Reply::Latest { latest });
+        }
+        if group.is_leader() {
+            return group.read_latest(cx, request);
+        }
+        Self::redirect(cx, request, leader);
+    }
+
+    fn redirect(cx: &mut Cx<'_>, request: RequestId, leader: Option<NodeId>) {
+        match leader {
+            Some(leader) => Self::reply(cx, request, Reply::Redirect { leader }),
+            None => Self::refuse(cx, request, RefusedCommand::NoLeader),
+        }
+    }
+
+    pub(super) fn on_read_ready(&mut self, cx: &mut Cx<'_>, request: RequestId, latest: Option<Position>) {
+        Self::reply(cx, request, Reply::Latest { latest });
+    }
+
+    pub(super) fn on_read_failed(&mut self, cx: &mut Cx<'_>, request: RequestId) {
+        Self::refuse(cx, request, RefusedCommand::Deposed);
+    }
+
+    /// An operator drops a departed node's entries everywhere.
+    pub(super) fn on_forget(&mut self, cx: &mut Cx<'_>, request: RequestId, node: &NodeId) {
+        let newest = self.store.of_origin(node).map(|(_, entry)| entry.stamp).max();
+        let refusal = match newest {
+            None => Some(RefusedCommand::UnknownNode(node.clone())),
+            Some(_) if self.group.as_ref().is_some_and(|g| g.voters().of_node(node).is_some()) => {
+                Some(RefusedCommand::IsVoter(node.clone()))
+            }
+            Some(_) if *node == self.me.node || self.liveness.state_of(node) == Some(Life::Alive) => {
+                Some(RefusedCommand::IsAlive(node.clone()))
+            }
+            Some(_) => None,
+        };
+        if let Some(why) = refusal {
+            return Self::refuse(cx, request, why);
+        }
+        let Some(now) = self.issue(cx) else { return Self::refuse(cx, request, RefusedCommand::DiskBehind) };
+        let up_to = newest.map_or(now, |newest| newest.max(now));
+        let forget = Value::of(&Forget { up_to });
+        self.publish(cx, system::forget_channel(node), forget);
+        self.apply_forget(cx, node, up_to);
+        let write = self.write_own(cx);
+        self.pending.disk.push((write, request, Reply::Done));
+    }
+
+    /// An operator takes a voter out.
+    pub(super) fn on_remove_voter(&mut self, cx: &mut Cx<'_>, request: RequestId, node: NodeId) {
+        let leader = self.leader().cloned();
+        let Some(group) = &self.group else {
+            let why = self.not_joined();
+            return Self::refuse(cx, request, why);
+        };
+        if !group.is_leader() {
+            return Self::redirect(cx, request, leader);
+        }
+        let voters = group.voters();
+        if voters.of_node(&node).is_none() {
+            return Self::reply(cx, request, Reply::Done);
+        }
+        if voters.len() == 1 {
+            return Self::refuse(cx, request, RefusedCommand::LastVoter(node));
+        }
+        self.unwanted.insert(node.clone());
+        self.pending.removals.push((request, node));
+        self.plan_voters(cx);
+    }
+
+    /// Answers those who wait for a voter to be out, once a committed document says so.
+    pub(super) fn answer_removed(&mut self, cx: &mut Cx<'_>) {
+        let Some(group) = &self.group else { return };
+        let leads = group.is_leader();
+        let committed = group.committed().and_then(|document| document.voters_in(group.id()));
+        let (waiting, done): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending.removals)
+            .into_iter()
+            .partition(|(_, node)| committed.as_ref().is_none_or(|voters| voters.of_node(node).is_some()));
+        for (request, _) in done {
+            Self::reply(cx, request, Reply::Done);
+        }
+        if leads {
+            self.pending.removals = waiting;
+        } else {
+            waiting.into_iter().for_each(|(request, _)| Self::refuse(cx, request, RefusedCommand::Deposed));
+        }
+    }
+}

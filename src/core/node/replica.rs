@@ -1,0 +1,197 @@
+//! Routes between the replicated state, those who spread it, and those who watch the living.
+
+use std::collections::BTreeSet;
+
+use crate::core::consensus::Member;
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::gossip;
+use crate::core::hlc::Hlc;
+use crate::core::id::{LinkId, NodeId, Voter};
+use crate::core::ledger::body::Body;
+use crate::core::liveness;
+use crate::core::message::Message;
+use crate::core::node::Node;
+use crate::core::notice::Notice;
+use crate::core::session::Peer;
+use crate::core::state::entry::{Entry, Key, KeyedEntry};
+use crate::core::state::system::{self, Addr, Meaning, NodeInfo};
+use crate::core::time::Mono;
+use crate::core::view::Liveness as Life;
+
+impl Node {
+    /// Puts back what the store held of our own, and what the newest bodies say of the others.
+    pub(super) fn restore_entries(&mut self, cx: &Cx<'_>, own: Vec<KeyedEntry>, bodies: &[Body]) {
+        for keyed in own {
+            let (key, entry) = keyed.into_parts();
+            self.store.insert_own(key, entry);
+        }
+        for keyed in bodies.iter().filter_map(|body| body.entries().ok()).flatten() {
+            if keyed.origin != self.me.node {
+                self.store.admit(keyed, cx.now.wall);
+            }
+        }
+    }
+
+    pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        self.sessions.on_link_down(cx, link);
+    }
+
+    pub(super) fn on_dial_failed(&mut self, _cx: &mut Cx<'_>, addr: Addr, _refused: bool) {
+        self.gossip.on_dial_failed(&addr);
+    }
+
+    pub(super) fn on_link_ready(&mut self, _cx: &mut Cx<'_>, _link: LinkId) {}
+
+    pub(super) fn on_self_dialed(&mut self, addr: &Addr) {
+        self.gossip.on_self_dialed(addr);
+    }
+
+    pub(super) fn liveness_heard(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        self.liveness.on_frame(cx, link);
+    }
+
+    pub(super) fn on_peer_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
+        let node = peer.node.clone();
+        if let Some(addr) = &peer.dialed {
+            self.gossip.on_connected(addr);
+        }
+        self.liveness.on_link_up(cx, &peer);
+        self.gossip.on_link_up(cx, &self.store, peer);
+        if let Some(group) = &mut self.group {
+            group.on_peer_up(&node);
+        }
+    }
+
+    pub(super) fn on_peer_down(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
+        self.gossip.on_link_down(peer.link);
+        self.liveness.on_link_down(cx, peer.link);
+        self.time.forget_offset(&peer.node);
+    }
+
+    pub(super) fn on_replica_message(&mut self, cx: &mut Cx<'_>, link: LinkId, message: Message) {
+        let wall = self.time.trusted(cx.now);
+        let store = &mut self.store;
+        match message {
+            Message::SensorUpdate(update) => self.gossip.on_sensor_update(cx, store, link, update, wall),
+            Message::StateUpdate(update) => self.gossip.on_state_update(cx, store, link, update, wall),
+            Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest),
+            Message::StateRequest(_) => self.gossip.on_state_request(cx, store, link),
+            _ => {}
+        }
+    }
+
+    pub(super) fn replica_deadline(&mut self, cx: &mut Cx<'_>) {
+        self.gossip.on_deadline(cx, &self.store);
+        self.liveness.on_deadline(cx);
+        let horizon = self.time.trusted(cx.now) - self.params.retain;
+        for key in self.store.expire(horizon) {
+            if key.origin == self.me.node {
+                self.note_own_dropped(cx, key.channel);
+            }
+        }
+    }
+
+    /// Routes what spreading and watching have found; true if there was anything.
+    pub(super) fn route_replica_facts(&mut self, cx: &mut Cx<'_>) -> bool {
+        let spread = self.gossip.take_facts();
+        let watched = self.liveness.take_facts();
+        let any = !spread.is_empty() || !watched.is_empty();
+        for fact in spread {
+            match fact {
+                gossip::Fact::Accepted { key, entry, meaning, .. } => self.on_accepted(cx, key, entry, meaning),
+                gossip::Fact::Refused { from, key, why } => self.note_refusal(cx, from, key, why),
+                gossip::Fact::OwnOrigin { key, entry } => self.on_own_origin(cx, &key, &entry),
+                gossip::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
+            }
+        }
+        for fact in watched {
+            match fact {
+                liveness::Fact::Changed { node, state } => self.on_life(cx, &node, state),
+                liveness::Fact::Publish { channel, value } => self.publish(cx, channel, value),
+                liveness::Fact::Refute => self.publish_self(cx, false),
+            }
+        }
+        any
+    }
+
+    fn on_accepted(&mut self, cx: &mut Cx<'_>, key: Key, entry: Entry, meaning: Meaning) {
+        match &meaning {
+            Meaning::Node(info) => {
+                self.gossip.on_member(&key.origin, info);
+                self.liveness.on_member(cx, &key.origin, info);
+            }
+            Meaning::Leader(claim) => self.on_claim(&key.origin, claim.clone()),
+            Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, &key.origin, checkpoint),
+            Meaning::Forget(node, forget) => self.apply_forget(cx, &node.clone(), forget.up_to),
+            Meaning::Reading(_) | Meaning::Suspect(..) | Meaning::Unknown => {}
+        }
+        cx.fx.push(Effect::Changed { key, entry });
+    }
+
+    /// Drops a forgotten node's entries; one that lives says everything anew.
+    pub(super) fn apply_forget(&mut self, cx: &mut Cx<'_>, node: &NodeId, up_to: Hlc) {
+        if *node == self.me.node {
+            self.time.observe(up_to);
+            self.publish_live_again(cx);
+        }
+        self.store.forget(node, up_to);
+        if *node != self.me.node {
+            self.liveness.on_forgotten(node);
+        }
+    }
+
+    /// Somebody shows us an entry of our own that we do not remember: our clock moves above it.
+    fn on_own_origin(&mut self, cx: &mut Cx<'_>, _key: &Key, entry: &Entry) {
+        let ahead = entry.stamp.wall().millis_after(self.time.trusted(cx.now));
+        if ahead > self.params.clock_skew_max.as_millis() as i64 || entry.stamp <= self.time.last() {
+            return;
+        }
+        self.time.observe(entry.stamp);
+        self.publish_live_again(cx);
+    }
+
+    fn on_life(&mut self, cx: &mut Cx<'_>, node: &NodeId, state: Life) {
+        let node = node.clone();
+        cx.notice(match state {
+            Life::Alive => Notice::Alive { node },
+            Life::Suspect => Notice::Suspected { node, why: crate::core::notice::SuspicionCause::Broken },
+            Life::Dead => Notice::Died { node },
+            Life::Left => Notice::Left { node },
+        });
+    }
+
+    /// Voters of our region need direct links to each other.
+    pub(super) fn pin_voters(&mut self) {
+        let Some(group) = &self.group else { return };
+        let voters = group.voters();
+        let mut pinned = BTreeSet::new();
+        if voters.contains(&self.me) {
+            pinned.extend(voters.iter().map(|voter| voter.node.clone()).filter(|node| *node != self.me.node));
+        }
+        self.gossip.pin(pinned);
+    }
+
+    /// What `@node` entries say of everyone.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&NodeId, NodeInfo)> {
+        let said = self.store.iter().filter(|(key, _)| key.channel.as_str() == system::NODE);
+        said.filter_map(|(key, entry)| Some((&key.origin, entry.value.read().ok()?)))
+    }
+
+    /// The nodes of our region as candidates and voters, ourselves included.
+    pub(super) fn members_of_region(&self, now: Mono) -> Vec<Member> {
+        self.members()
+            .filter(|(_, info)| info.region == self.params.region)
+            .map(|(node, info)| {
+                let own = *node == self.me.node;
+                let state = self.liveness.state_of(node).unwrap_or(Life::Dead);
+                let since = self.liveness.since(node).unwrap_or(now);
+                Member {
+                    voter: Voter { node: node.clone(), store: info.store },
+                    alive: own || state == Life::Alive || state == Life::Suspect,
+                    since: now.since(since),
+                }
+            })
+            .collect()
+    }
+}

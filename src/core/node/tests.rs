@@ -1,0 +1,217 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::*;
+use crate::core::event::Ack;
+use crate::core::id::{Index, StoreId};
+use crate::core::reading::Reading;
+use crate::core::time::Wall;
+
+/// Nodes on a perfect network and perfect disks: every effect happens at once, in order.
+struct World {
+    now: Now,
+    nodes: BTreeMap<String, Node>,
+    disks: BTreeMap<String, Vec<Record>>,
+    links: BTreeMap<LinkId, (String, String, LinkId)>,
+    next_link: u64,
+    queue: VecDeque<(String, Event)>,
+    replies: Vec<(String, RequestId, Reply)>,
+    notices: Vec<(String, Notice)>,
+}
+
+fn name(text: &str) -> NodeId {
+    NodeId::new(text).unwrap()
+}
+
+impl World {
+    fn new(names: &[&str]) -> Self {
+        let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_700_000_000_000) };
+        let mut world = Self {
+            now,
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            queue: VecDeque::new(),
+            replies: Vec::new(),
+            notices: Vec::new(),
+        };
+        for (i, node) in names.iter().enumerate() {
+            world.start(node, names, i as u128 + 1);
+        }
+        world
+    }
+
+    fn start(&mut self, node: &str, names: &[&str], store: u128) {
+        let main = RegionId::new("main").unwrap();
+        let mut params = Params::new("lab", name(node), main.clone(), node.into());
+        params.bootstrap = names.iter().map(|n| (*n).into()).collect();
+        params.initial_voters = BTreeMap::from([(main, names.iter().map(|n| name(n)).collect())]);
+        let identity = StoreIdentity { id: StoreId(store), fresh: true };
+        let started = Node::recover(params, identity, Recovered::default(), store as u64, self.now);
+        self.nodes.insert(node.to_owned(), started);
+        self.queue.push_back((node.to_owned(), Event::Wake));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some((node, event)) = self.queue.pop_front() {
+            let Some(running) = self.nodes.get_mut(&node) else { continue };
+            let mut fx = Vec::new();
+            running.handle(event, self.now, &mut fx);
+            for effect in fx {
+                self.perform(&node, effect);
+            }
+        }
+    }
+
+    fn perform(&mut self, node: &str, effect: Effect) {
+        match effect {
+            Effect::Dial { addr } if !self.nodes.contains_key(&*addr) => {
+                self.queue.push_back((node.to_owned(), Event::DialFailed { addr, refused: true }));
+            }
+            Effect::Dial { addr } => {
+                let (a, b) = (LinkId(self.next_link), LinkId(self.next_link + 1));
+                self.next_link += 2;
+                self.links.insert(a, (node.to_owned(), addr.to_string(), b));
+                self.links.insert(b, (addr.to_string(), node.to_owned(), a));
+                self.queue.push_back((addr.to_string(), Event::LinkUp { link: b, dialed: None }));
+                self.queue.push_back((node.to_owned(), Event::LinkUp { link: a, dialed: Some(addr) }));
+            }
+            Effect::Send { link, message, notify } => {
+                if let Some((_, to, other)) = self.links.get(&link) {
+                    let mut frame = Vec::new();
+                    message.encode(&mut frame);
+                    let message = Message::decode(&frame).expect("what we write we can read");
+                    let event = Event::Received { link: *other, message: Box::new(message) };
+                    self.queue.push_back((to.clone(), event));
+                }
+                if notify {
+                    self.queue.push_back((node.to_owned(), Event::LinkReady { link }));
+                }
+            }
+            Effect::Hangup { link } => self.cut(link),
+            Effect::Persist { seq, records } => {
+                self.disks.entry(node.to_owned()).or_default().extend(records);
+                self.queue.push_back((node.to_owned(), Event::Persisted { seq }));
+            }
+            Effect::Load { content, hash } => {
+                self.queue.push_back((node.to_owned(), Event::Loaded { content, hash, bytes: None }));
+            }
+            Effect::Reply { request, reply } => self.replies.push((node.to_owned(), request, reply)),
+            Effect::Notice(notice) => self.notices.push((node.to_owned(), notice)),
+            Effect::Changed { .. } => {}
+            Effect::Stop { .. } => self.kill(node),
+        }
+    }
+
+    fn cut(&mut self, link: LinkId) {
+        if let Some((a, b, other)) = self.links.remove(&link) {
+            self.links.remove(&other);
+            self.queue.push_back((a, Event::LinkDown { link }));
+            self.queue.push_back((b, Event::LinkDown { link: other }));
+        }
+    }
+
+    fn kill(&mut self, node: &str) {
+        self.nodes.remove(node);
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, (a, ..))| a == node).map(|(id, _)| *id).collect();
+        links.into_iter().for_each(|link| self.cut(link));
+    }
+
+    /// Lets time pass to the next deadline, until `done` holds or `limit` has passed.
+    fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let end = self.now.mono + limit;
+        while !done(self) {
+            assert!(self.now.mono < end, "it did not happen within {limit:?} of virtual time");
+            let next = self.nodes.values().map(Node::deadline).min().unwrap_or(end).min(end);
+            let step = next.since(self.now.mono).max(Duration::from_micros(100));
+            self.now.mono = self.now.mono + step;
+            self.now.wall = Wall::from_millis(1_700_000_000_000 + self.now.mono.as_micros() / 1000);
+            let names: Vec<String> = self.nodes.keys().cloned().collect();
+            self.queue.extend(names.into_iter().map(|node| (node, Event::Wake)));
+            self.drain();
+        }
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.nodes.iter().find(|(_, node)| node.is_leader()).map(|(name, _)| name.clone())
+    }
+
+    fn committed(&self, node: &str) -> Option<Index> {
+        self.nodes[node].group()?.hard().committed.map(|position| position.index)
+    }
+
+    fn ask(&mut self, node: &str, command: Command) -> RequestId {
+        let request = RequestId(self.replies.len() as u64 + 1000);
+        self.queue.push_back((node.to_owned(), Event::Asked { request, command }));
+        self.drain();
+        request
+    }
+
+    fn reply(&self, request: RequestId) -> Option<&Reply> {
+        self.replies.iter().find(|(_, asked, _)| *asked == request).map(|(_, _, reply)| reply)
+    }
+}
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+const THREE: [&str; 3] = ["gw-1", "gw-2", "gw-3"];
+
+#[test]
+fn three_fresh_nodes_found_a_cluster_and_commit_checkpoints() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(2))));
+    let clusters: BTreeSet<_> = world.nodes.values().map(|node| node.view(world.now).cluster).collect();
+    assert_eq!(clusters.len(), 1);
+    assert_eq!(world.nodes.values().filter(|node| node.is_leader()).count(), 1);
+}
+
+#[test]
+fn a_fresh_node_waits_for_all_initial_voters_by_name() {
+    let mut world = World::new(&[]);
+    world.start("gw-1", &THREE, 1);
+    world.start("gw-2", &THREE, 2);
+    world.run_until(SECONDS(5), |w| w.nodes["gw-1"].view(w.now).waiting_for == [name("gw-3")]);
+    assert_eq!(world.nodes["gw-1"].view(world.now).cluster, None);
+    world.start("gw-3", &THREE, 3);
+    world.run_until(SECONDS(20), |w| w.nodes.values().all(|node| node.view(w.now).cluster.is_some()));
+}
+
+#[test]
+fn a_reading_reaches_everyone_and_every_kind_of_acknowledgement_comes() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    for ack in [Ack::Memory, Ack::Disk, Ack::Peers(2), Ack::Checkpoint] {
+        let readings = vec![(Channel::new("temp").unwrap(), Reading::new(21.5, world.now.wall))];
+        let request = world.ask("gw-2", Command::Put { readings, ack });
+        world.run_until(SECONDS(20), |w| w.reply(request).is_some());
+        assert!(matches!(world.reply(request), Some(Reply::Put { .. })), "{ack:?}: {:?}", world.reply(request));
+        world.replies.clear();
+    }
+    let key = crate::core::state::entry::Key::new(name("gw-2"), Channel::new("temp").unwrap());
+    assert!(world.nodes.values().all(|node| node.store().get(&key).is_some()));
+}
+
+#[test]
+fn another_leader_goes_on_where_a_dead_one_stopped() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(2)) && w.leader().is_some());
+    let (old, before) = (world.leader().unwrap(), world.committed("gw-1"));
+    world.kill(&old);
+    world.run_until(SECONDS(10), |w| w.leader().is_some_and(|leader| w.committed(&leader) > before));
+    assert_ne!(world.leader().unwrap(), old);
+}
+
+#[test]
+fn a_linearizable_read_is_answered_by_the_leader_and_redirected_by_others() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && w.leader().is_some());
+    let leader = world.leader().unwrap();
+    let other = THREE.iter().find(|node| **node != leader).unwrap();
+    let read = world.ask(&leader, Command::Latest { linearizable: true });
+    world.run_until(SECONDS(2), |w| w.reply(read).is_some());
+    assert!(matches!(world.reply(read), Some(Reply::Latest { latest: Some(_) })));
+    world.replies.clear();
+    let read = world.ask(other, Command::Latest { linearizable: true });
+    assert_eq!(world.reply(read), Some(&Reply::Redirect { leader: name(&leader) }));
+}

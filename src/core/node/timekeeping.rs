@@ -1,0 +1,156 @@
+//! Which clock is believed, and what stamps are issued by it (section 1).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::hard_state::Record;
+use crate::core::hlc::{Clock, Hlc, MARK_STEP};
+use crate::core::id::{NodeId, PersistSeq};
+use crate::core::node::Node;
+use crate::core::notice::Notice;
+use crate::core::params::Params;
+use crate::core::time::{Mono, Now, Wall};
+
+/// A node's hybrid clock and what its neighbours make of the wall clock under it.
+#[derive(Debug)]
+pub(super) struct Timekeeper {
+    clock: Clock,
+    skew_max: Duration,
+    /// Milliseconds by which each neighbour's wall clock is ahead of ours.
+    offsets: BTreeMap<NodeId, i64>,
+    /// True while our own wall clock is too far off to be used.
+    unused: bool,
+    marks: VecDeque<(PersistSeq, Hlc)>,
+    mark_due: Mono,
+}
+
+impl Timekeeper {
+    pub(super) fn recover(params: &Params, mark: Hlc) -> Self {
+        Self {
+            clock: Clock::recover(mark),
+            skew_max: params.clock_skew_max,
+            offsets: BTreeMap::new(),
+            unused: false,
+            marks: VecDeque::new(),
+            mark_due: Mono::ZERO,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Mono {
+        self.mark_due
+    }
+
+    /// The wall clock that stamps follow: our own, or the neighbours' median where ours is off.
+    pub(super) fn trusted(&self, now: Now) -> Wall {
+        match self.median().filter(|_| self.unused) {
+            Some(offset) => Wall::from_millis(now.wall.as_millis().saturating_add_signed(offset)),
+            None => now.wall,
+        }
+    }
+
+    /// Median of the neighbours' offsets in milliseconds; of two in the middle the one nearer to zero.
+    pub(super) fn median(&self) -> Option<i64> {
+        let mut offsets: Vec<i64> = self.offsets.values().copied().collect();
+        offsets.sort_unstable();
+        let (low, high) = (*offsets.get(offsets.len().checked_sub(1)? / 2)?, *offsets.get(offsets.len() / 2)?);
+        Some(if low.unsigned_abs() < high.unsigned_abs() { low } else { high })
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.unused
+    }
+
+    pub(super) fn offset_of(&self, node: &NodeId) -> Option<i64> {
+        self.offsets.get(node).copied()
+    }
+
+    pub(super) fn forget_offset(&mut self, node: &NodeId) {
+        self.offsets.remove(node);
+    }
+
+    pub(super) fn observe(&mut self, own: Hlc) {
+        self.clock.observe(own);
+    }
+
+    pub(super) fn last(&self) -> Hlc {
+        self.clock.last()
+    }
+}
+
+impl Node {
+    /// Issues a stamp, or `None` while the disk has not kept up with the clock's high-water mark.
+    pub(super) fn issue(&mut self, cx: &mut Cx<'_>) -> Option<Hlc> {
+        let wall = self.time.trusted(cx.now);
+        let stamp = self.time.clock.issue(wall);
+        if stamp.is_none() {
+            self.want_mark(cx);
+        }
+        stamp
+    }
+
+    /// Writes the clock's high-water mark ahead, in steps.
+    pub(super) fn keep_time(&mut self, cx: &mut Cx<'_>) {
+        if self.time.mark_due <= cx.now.mono {
+            self.want_mark(cx);
+            self.time.mark_due = cx.now.mono + MARK_STEP / 4;
+        }
+    }
+
+    fn want_mark(&mut self, cx: &mut Cx<'_>) {
+        let wall = self.time.trusted(cx.now);
+        if let Some(mark) = self.time.clock.wants_mark(wall) {
+            let write = self.write(cx, vec![Record::ClockMark(mark)]);
+            self.time.marks.push_back((write, mark));
+        }
+    }
+
+    pub(super) fn on_time_durable(&mut self, cx: &mut Cx<'_>) {
+        while let Some((write, mark)) = self.time.marks.front().copied().filter(|(w, _)| self.writes.is_durable(*w)) {
+            self.time.marks.pop_front();
+            self.time.clock.on_durable(mark);
+            let _ = write;
+        }
+        if self.start.is_none()
+            && let Some(start) = self.issue(cx)
+        {
+            self.start = Some(start);
+            self.publish_self(cx, false);
+            self.sessions.begin(cx, start);
+        }
+        self.publish_unstamped(cx);
+    }
+
+    /// A neighbour told its wall clock: judge ours by the median of all.
+    pub(super) fn on_clock_offset(&mut self, cx: &mut Cx<'_>, node: NodeId, offset_ms: i64) {
+        self.time.offsets.insert(node, offset_ms);
+        let median = self.time.median().unwrap_or(0);
+        let bound = self.time.skew_max.as_millis() as u64;
+        // One neighbour alone may be the one that is wrong.
+        let off = self.time.offsets.len() >= 2 && median.unsigned_abs() > bound;
+        match (std::mem::replace(&mut self.time.unused, off), off) {
+            (false, true) => cx.notice(Notice::ClockOff { offset_ms: median }),
+            (true, false) => cx.notice(Notice::ClockBack),
+            _ => {}
+        }
+        let agreed = median.unsigned_abs() <= bound || off;
+        if agreed && self.time.last().wall() > self.time.trusted(cx.now) + self.time.skew_max {
+            self.restart_clock(cx);
+        }
+    }
+
+    /// The clock stands in a future that everybody refuses: drops what it stamped there, and stamps it anew.
+    fn restart_clock(&mut self, cx: &mut Cx<'_>) {
+        let trusted = self.time.trusted(cx.now);
+        let bound = Hlc::new(trusted + self.time.skew_max, u16::MAX);
+        let dropped = self.store.drop_after(&self.me.node, bound);
+        self.time.clock.reset(Hlc::new(trusted, 0));
+        self.time.marks.clear();
+        cx.notice(Notice::ClockReset);
+        for (key, entry) in dropped {
+            self.publish_scoped(cx, key.channel, entry.value, entry.scope);
+        }
+        self.publish_self(cx, false);
+        self.want_mark(cx);
+    }
+}
