@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::core::hard_state::Position;
 use crate::core::id::{ClusterId, GroupId, Hash, LinkId, NodeId, StoreId, Term, Voter};
 use crate::core::message::agreement::Refusal;
-use crate::core::state::entry::Key;
+use crate::core::state::entry::{EntryRefusal, Key};
 use crate::core::state::system::Addr;
 
 /// One thing worth telling.
@@ -71,21 +71,6 @@ pub enum Notice {
     FetchFailed { hash: Hash, peer: NodeId },
     /// The same node id is alive with another data directory.
     DuplicateNode { node: NodeId, ours: StoreId, theirs: StoreId },
-}
-
-/// Why an entry was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EntryRefusal {
-    /// Stamped too far ahead of our wall clock, by this many milliseconds.
-    Future { ahead_ms: u64 },
-    /// Older than `retain`.
-    Expired,
-    /// Its origin was forgotten up to a later stamp.
-    Forgotten,
-    /// Of another region's scope.
-    Foreign,
-    /// Malformed.
-    Malformed,
 }
 
 /// Why a node is doubted.

@@ -70,13 +70,13 @@ impl Group {
         if let Some(voter) = voters.iter().find(|voter| unwanted.contains(&voter.node)) {
             return remove(voter);
         }
-        let even = voters.len() % 2 == 0;
+        let even = voters.len().is_multiple_of(2);
         let free: Vec<&Voter> = spare.into_iter().filter(|spare| voters.of_node(&spare.node).is_none()).collect();
         let replaced = |lost: &Voter| members.iter().any(|m| m.alive && m.voter.node == lost.node && m.voter != *lost);
-        if let Some(voter) = voters.iter().find(|voter| lost(voter)) {
-            if even || !free.is_empty() || replaced(voter) {
-                return remove(voter);
-            }
+        if let Some(voter) = voters.iter().find(|voter| lost(voter))
+            && (even || !free.is_empty() || replaced(voter))
+        {
+            return remove(voter);
         }
         let room = voters.len() + if even { 1 } else { 2 } <= self.params.voters_max.max(1);
         let enough = free.len() >= if even { 1 } else { 2 };

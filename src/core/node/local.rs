@@ -239,7 +239,7 @@ impl Node {
         let (done, waiting) =
             std::mem::take(&mut self.pending.disk).into_iter().partition(|(write, ..)| self.writes.is_durable(*write));
         self.pending.disk = waiting;
-        for (_, request, reply) in Vec::from(done) {
+        for (_, request, reply) in done {
             Self::reply(cx, request, reply);
         }
     }

@@ -27,10 +27,11 @@ use crate::core::id::{Channel, GroupId, Index, LinkId, NodeId, PersistSeq, Regio
 use crate::core::ledger::document::Document;
 use crate::core::liveness::Liveness;
 use crate::core::message::Message;
-use crate::core::notice::{EntryRefusal, Notice};
+use crate::core::notice::Notice;
 use crate::core::params::Params;
 use crate::core::rng::Rng;
 use crate::core::session::Sessions;
+use crate::core::state::entry::EntryRefusal;
 use crate::core::state::store::Store;
 use crate::core::time::{Mono, Now};
 use crate::core::writes::Writes;
@@ -92,7 +93,7 @@ impl Node {
             start: None,
             sessions,
             joining: None,
-            store: Store::new(&params),
+            store: Store::new(params.clock_skew_max, params.retain),
             gossip: Gossip::new(&params),
             liveness: Liveness::new(&params),
             group: None,

@@ -213,3 +213,18 @@ impl KeyedEntry {
         Stamp { time: self.stamp, node: self.origin.clone() }
     }
 }
+
+/// Why an entry was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryRefusal {
+    /// Stamped too far ahead of our wall clock, by this many milliseconds.
+    Future { ahead_ms: u64 },
+    /// Older than `retain`.
+    Expired,
+    /// Its origin was forgotten up to a later stamp.
+    Forgotten,
+    /// Of another region's scope.
+    Foreign,
+    /// Malformed.
+    Malformed,
+}

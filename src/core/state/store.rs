@@ -7,9 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::core::hlc::Hlc;
 use crate::core::id::NodeId;
-use crate::core::notice::EntryRefusal;
-use crate::core::params::Params;
-use crate::core::state::entry::{Entry, Key, KeyedEntry};
+use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 
@@ -36,14 +34,8 @@ pub struct Store {
 
 impl Store {
     /// An empty map.
-    pub fn new(params: &Params) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            forgotten: BTreeMap::new(),
-            sum: 0,
-            skew_max: params.clock_skew_max,
-            retain: params.retain,
-        }
+    pub fn new(skew_max: Duration, retain: Duration) -> Self {
+        Self { entries: BTreeMap::new(), forgotten: BTreeMap::new(), sum: 0, skew_max, retain }
     }
 
     /// The newest word on a key.
