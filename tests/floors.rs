@@ -23,7 +23,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
 
 fn sources(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
+    let mut folders = if root.is_dir() { vec![root.to_owned()] } else { Vec::new() };
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("the folder is there") {
             let path = entry.expect("an entry").path();
