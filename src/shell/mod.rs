@@ -1,3 +1,4 @@
 //! The shell performs: clocks, sockets, files, sensors and HTTP around one or many nodes.
 
+pub mod clock;
 pub mod http;

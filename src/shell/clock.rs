@@ -1,0 +1,44 @@
+//! The only place that asks a clock.
+
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::core::time::{Mono, Now, Wall};
+
+/// Monotonic and wall time of this process.
+///
+/// `offset_ms` shifts the wall reading: a test aid (`clock_offset` in a node's configuration) that shows
+/// what a wrong clock does without touching the machine's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    offset_ms: i64,
+}
+
+impl Clock {
+    /// A clock whose wall reading is off by that many milliseconds.
+    pub const fn new(offset_ms: i64) -> Self {
+        Self { offset_ms }
+    }
+
+    /// Both readings.
+    #[expect(clippy::disallowed_methods, reason = "time enters the program here and nowhere else")]
+    pub fn now(&self) -> Now {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = (since_epoch.as_millis() as i64).saturating_add(self.offset_ms).max(0);
+        let mono = origin().elapsed().as_micros() as u64;
+        Now { mono: Mono::from_micros(mono), wall: Wall::from_millis(wall as u64) }
+    }
+}
+
+/// Turns a monotonic reading of [`Clock`] into the runtime's.
+pub fn instant(mono: Mono) -> Instant {
+    let far = std::time::Duration::from_secs(365 * 24 * 3600);
+    origin() + mono.since(Mono::ZERO).min(far)
+}
+
+/// The first question asked: monotonic readings count from it.
+#[expect(clippy::disallowed_methods, reason = "time enters the program here and nowhere else")]
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    *ORIGIN.get_or_init(Instant::now)
+}
