@@ -1,4 +1,6 @@
 //! The shell performs: clocks, sockets, files, sensors and HTTP around one or many nodes.
 
+pub mod chance;
 pub mod clock;
 pub mod http;
+pub mod storage;

@@ -1,0 +1,40 @@
+//! Storage: a node's data directory, one embedded ACID store (redb) behind one writer.
+//!
+//! Every value carries a checksum of its own besides the store's. What fails it was changed outside this
+//! program: a store whose hard state cannot be trusted is set aside, never read as if it were empty, and the
+//! node comes back under a new `StoreId` as an observer (rule C11).
+//!
+//! Invariant: a batch is answered only once it is durable; a failed write is never retried, it stops the node.
+
+mod open;
+mod read;
+mod tables;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redb::Database;
+
+pub use open::{OpenError, Opened};
+pub use read::ReadError;
+pub use write::{WriteError, Writer};
+
+/// A node's store. Cheap to clone; all clones are the same store.
+#[derive(Clone)]
+pub struct Storage {
+    db: Arc<Database>,
+    /// Holds the directory's lock while any clone lives. `None` in memory.
+    _lock: Option<Arc<std::fs::File>>,
+    dir: Option<PathBuf>,
+}
+
+impl Storage {
+    /// The data directory; `None` in memory.
+    pub fn dir(&self) -> Option<&std::path::Path> {
+        self.dir.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests;
