@@ -3,4 +3,7 @@
 pub mod chance;
 pub mod clock;
 pub mod http;
+pub mod runtime;
 pub mod storage;
+pub mod telemetry;
+pub mod transport;

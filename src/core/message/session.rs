@@ -46,6 +46,14 @@ pub struct ErrorMessage {
     pub message: String,
 }
 
+impl ErrorMessage {
+    /// Answers a message of a type that this version does not know.
+    pub fn unknown_type(kind: &str) -> Self {
+        let message = format!("message type {kind:?} is not known to version {}", env!("CARGO_PKG_VERSION"));
+        Self { code: ErrorCode::UnknownType, message }
+    }
+}
+
 /// Kinds of refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

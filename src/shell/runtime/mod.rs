@@ -1,0 +1,224 @@
+//! The runtime: one task around one [`Node`], which performs its effects in order and wakes it in time.
+//!
+//! Decides nothing. Everything that happens reaches the node through one queue; while it is full, links stop
+//! reading, and TCP tells the peers.
+
+mod handle;
+mod perform;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+use crate::core::effect::StopReason;
+use crate::core::event::{Command, Event, Reply};
+use crate::core::id::{LinkId, PersistSeq};
+use crate::core::node::Node;
+use crate::core::notice::Notice;
+use crate::core::params::Params;
+use crate::core::state::entry::{Entry, Key};
+use crate::core::state::system::Addr;
+use crate::core::time::{Mono, Now};
+use crate::shell::clock::{Clock, instant};
+use crate::shell::storage::{Opened, WriteError};
+use crate::shell::telemetry::{Metrics, tell};
+use crate::shell::transport::{self, LinkHandle, Sink};
+
+pub use handle::{AskError, NodeHandle};
+use perform::Performer;
+
+/// Events that may wait for the node.
+const QUEUE_EVENTS: usize = 4096;
+/// Changes that a slow watcher may fall behind before it is told that it missed some.
+const CHANGES_KEPT: usize = 16 * 1024;
+
+/// An entry that changed, for those who watch.
+pub type Change = Arc<(Key, Entry)>;
+
+/// How a node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The store failed; nothing that was acknowledged is lost.
+    #[error(transparent)]
+    Storage(#[from] WriteError),
+    /// Another live node runs on a copy of this data directory.
+    #[error("{0}")]
+    Clone(String),
+    /// The cluster refuses this node.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What a node needs of the world to run.
+pub struct Start {
+    /// Who it is, and every number of the protocol.
+    pub params: Params,
+    /// Its clock.
+    pub clock: Clock,
+    /// Where peers connect.
+    pub listener: TcpListener,
+    /// Its store, and what that gave back.
+    pub opened: Opened,
+    /// Seed of its generator.
+    pub seed: u64,
+}
+
+/// One thing in the node's queue.
+enum Input {
+    Event(Event),
+    LinkUp { handle: LinkHandle, dialed: Option<Addr> },
+    Stored(Result<(PersistSeq, std::time::Duration), WriteError>),
+    Ask { command: Command, answer: oneshot::Sender<Reply> },
+    Inspect(Box<dyn FnOnce(&Node, Now) + Send>),
+    Notice(Notice),
+    Stop,
+}
+
+/// What links, dials and the writer of one node share.
+struct Shared {
+    inputs: mpsc::Sender<Input>,
+    metrics: Arc<Metrics>,
+    next_link: AtomicU64,
+    frame_bytes_max: usize,
+    stopped: CancellationToken,
+}
+
+impl Sink for Shared {
+    async fn up(&self, handle: LinkHandle, dialed: Option<Addr>) {
+        let _ = self.inputs.send(Input::LinkUp { handle, dialed }).await;
+    }
+
+    async fn event(&self, event: Event) {
+        // A node that has stopped hears no more.
+        let _ = self.inputs.send(Input::Event(event)).await;
+    }
+
+    fn count_in(&self, type_name: &'static str, bytes: usize) {
+        self.metrics.count_frame("in", type_name, bytes);
+    }
+
+    fn reject(&self, link: LinkId, why: String, _unknown: bool) {
+        // A flood of garbage must not fill the queue: what does not fit is only counted.
+        let notice = Notice::Rejected { link, why };
+        if let Err(error) = self.inputs.try_send(Input::Notice(notice))
+            && let Input::Notice(notice) = error.into_inner()
+        {
+            self.metrics.count_notice(&notice);
+        }
+    }
+
+    fn next_link(&self) -> LinkId {
+        LinkId(self.next_link.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max
+    }
+
+    async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+}
+
+/// Starts a node. The task ends when the node stops; dropping the handle does not stop it.
+pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopError>>) {
+    let Start { params, clock, listener, opened, seed } = start;
+    let (inputs, queue) = mpsc::channel(QUEUE_EVENTS);
+    let (changes, _) = broadcast::channel(CHANGES_KEPT);
+    let metrics = Arc::new(Metrics::default());
+    let stopped = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        inputs: inputs.clone(),
+        metrics: metrics.clone(),
+        next_link: AtomicU64::new(1),
+        frame_bytes_max: params.frame_bytes_max,
+        stopped: stopped.clone(),
+    });
+    let span = info_span!("node", id = %params.node);
+    let handle = NodeHandle {
+        inputs,
+        changes: changes.clone(),
+        storage: opened.storage.clone(),
+        metrics,
+        clock,
+        params: Arc::new(params.clone()),
+    };
+    let accept = tokio::spawn(transport::serve(listener, shared.clone()).instrument(span.clone()));
+    let performer = Performer::new(shared, changes, clock, &opened, params.frame_bytes_max, params.node.clone());
+    let node = Node::recover(params, opened.identity, opened.recovered, seed, clock.now());
+    let task = async move {
+        let outcome = drive(node, performer, queue, clock).await;
+        accept.abort();
+        stopped.cancel();
+        outcome
+    };
+    (handle, tokio::spawn(task.instrument(span)))
+}
+
+/// Feeds the node until it stops.
+async fn drive(
+    mut node: Node,
+    mut performer: Performer,
+    mut queue: mpsc::Receiver<Input>,
+    clock: Clock,
+) -> Result<StopReason, StopError> {
+    let mut fx = Vec::new();
+    node.handle(Event::Wake, clock.now(), &mut fx);
+    loop {
+        if let Some(reason) = performer.perform(&mut fx) {
+            return match reason {
+                StopReason::Left => Ok(StopReason::Left),
+                StopReason::Clone(why) => Err(StopError::Clone(why)),
+                StopReason::Refused(why) => Err(StopError::Refused(why)),
+            };
+        }
+        let Some(input) = next(&mut queue, node.deadline(), clock).await else {
+            node.handle(Event::Wake, clock.now(), &mut fx);
+            continue;
+        };
+        let event = match input {
+            Input::Event(event) => performer.on_event(event),
+            Input::LinkUp { handle, dialed } => performer.on_link_up(handle, dialed),
+            Input::Stored(Ok((seq, took))) => {
+                performer.metrics().observe_fsync(took);
+                Event::Persisted { seq }
+            }
+            Input::Stored(Err(error)) => return Err(error.into()),
+            Input::Ask { command, answer } => Event::Asked { request: performer.on_ask(answer), command },
+            Input::Inspect(look) => {
+                look(&node, clock.now());
+                continue;
+            }
+            Input::Notice(notice) => {
+                tell(&notice, performer.metrics());
+                continue;
+            }
+            Input::Stop => return Ok(StopReason::Left),
+        };
+        node.handle(event, clock.now(), &mut fx);
+    }
+}
+
+/// The next input, or `None` once `deadline` has passed.
+async fn next(queue: &mut mpsc::Receiver<Input>, deadline: Mono, clock: Clock) -> Option<Input> {
+    // What waits already goes first, unless the deadline has passed: then neither starves the other.
+    if deadline <= clock.now().mono {
+        return None;
+    }
+    if let Ok(input) = queue.try_recv() {
+        return Some(input);
+    }
+    tokio::select! {
+        input = queue.recv() => Some(input.expect("the node's own links hold the other end")),
+        () = tokio::time::sleep_until(instant(deadline).into()) => None,
+    }
+}
+
+/// Links by number.
+type Links = HashMap<LinkId, LinkHandle>;
