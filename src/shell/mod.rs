@@ -3,6 +3,7 @@
 pub mod chance;
 pub mod clock;
 pub mod http;
+pub mod pattern;
 pub mod runtime;
 pub mod storage;
 pub mod telemetry;

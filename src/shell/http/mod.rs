@@ -1,3 +1,86 @@
 //! The HTTP API beside the peer port, which `sensorctl` itself uses.
+//!
+//! One file a group of paths; [`model`] is what they say. Connections are bounded in number and in how slowly
+//! they may ask, bodies in size.
 
 pub mod model;
+
+mod checkpoints;
+mod commands;
+mod error;
+mod readings;
+mod rows;
+mod serve;
+mod status;
+mod watch;
+
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+
+use crate::core::time::Mono;
+use crate::shell::http::model::SourceStatus;
+use crate::shell::runtime::NodeHandle;
+
+pub use rows::{hash_or_index, rfc3339};
+pub use serve::serve;
+
+/// Longest request body, in bytes.
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Tells how the local sources are doing.
+pub type SourcesStatus = Arc<dyn Fn() -> Vec<SourceStatus> + Send + Sync>;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    node: NodeHandle,
+    sources: SourcesStatus,
+    /// How many entries from the future were refused when that number last changed, and when.
+    future_refusals: Arc<Mutex<(u64, Mono)>>,
+    /// Why the store was replaced at this start, if it was (C11).
+    set_aside: Option<Arc<str>>,
+}
+
+impl Api {
+    /// An API for a node and its sources. `set_aside` says why its store was replaced, if it was.
+    pub fn new(node: NodeHandle, sources: SourcesStatus, set_aside: Option<String>) -> Self {
+        let future_refusals = Arc::default();
+        Self { node, sources, future_refusals, set_aside: set_aside.map(Into::into) }
+    }
+}
+
+/// All paths.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::status))
+        .route("/v1/node", get(status::node))
+        .route("/v1/sensors", get(status::sensors))
+        .route("/v1/readings", get(readings::list).post(readings::push))
+        .route("/v1/watch", get(watch::watch))
+        .route("/v1/checkpoints", get(checkpoints::list))
+        .route("/v1/checkpoints/latest", get(checkpoints::latest))
+        .route("/v1/checkpoints/{index}", get(checkpoints::document_at))
+        .route("/v1/checkpoints/{index}/body", get(checkpoints::body_at))
+        .route("/v1/documents/{hash}", get(checkpoints::document))
+        .route("/v1/forget/{node}", post(commands::forget))
+        .route("/v1/voters/{node}", delete(commands::remove_voter))
+        .route("/v1/leave", post(commands::leave))
+        .route("/livez", get(status::livez))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(api.clone(), count))
+        .with_state(api)
+}
+
+async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    api.node.metrics().count_http();
+    next.run(request).await
+}

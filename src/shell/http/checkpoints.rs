@@ -1,0 +1,173 @@
+//! `/v1/checkpoints…` and `/v1/documents/{hash}`: the region's ledger.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use crate::core::event::{Command, Reply};
+use crate::core::hard_state::Position;
+use crate::core::id::{GroupId, Hash, Index};
+use crate::core::ledger::body::Body;
+use crate::core::ledger::document::Document;
+use crate::shell::http::error::Failure;
+use crate::shell::http::model::{CheckpointRow, Checkpoints, Latest, ReadingRow};
+use crate::shell::http::rows::{checkpoint_row, hash_or_index, reading_row};
+use crate::shell::http::Api;
+use crate::shell::pattern::Pattern;
+use crate::shell::storage::ReadError;
+
+/// Rows of one answer, unless told otherwise and at most.
+const LIMIT: u64 = 20;
+const LIMIT_MAX: u64 = 10_000;
+/// How long a linearizable read may wait for a quorum.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Api {
+    fn group(&self) -> GroupId {
+        GroupId::Region(self.node.params().region.clone())
+    }
+
+    fn row(&self, position: Position) -> Result<CheckpointRow, Failure> {
+        let storage = self.node.storage();
+        let missing = || Failure::gone(format!("document {} is not held here", position.hash.short()));
+        let document = storage.document(&position.hash)?.ok_or_else(missing)?;
+        let held = document.header().body.map(|body| storage.holds_body(&body)).transpose()?;
+        Ok(checkpoint_row(&self.group(), position.index, &document, held.unwrap_or(true)))
+    }
+
+    fn position(&self, index: Index) -> Result<Position, Failure> {
+        let found = self.node.storage().position(&self.group(), index)?;
+        found.ok_or_else(|| Failure::not_found(format!("checkpoint {} is not committed, as far as this node knows", index.get())))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// The newest to show.
+    to: Option<u64>,
+    limit: Option<u64>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Checkpoints>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let schema = "sensorctl/checkpoint-ls/v1".to_owned();
+    let storage = api.node.storage();
+    let Some(newest) = storage.newest(&api.group())? else {
+        return Ok(Json(Checkpoints { schema, checkpoints: Vec::new() }));
+    };
+    let to = query.to.unwrap_or(u64::MAX).min(newest.index.get());
+    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let from = (to + 1).saturating_sub(limit);
+    let positions = storage.positions(&api.group(), Index(from), Index(to))?;
+    let checkpoints = positions.into_iter().rev().map(|position| api.row(position)).collect::<Result<_, _>>()?;
+    Ok(Json(Checkpoints { schema, checkpoints }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LatestQuery {
+    #[serde(default)]
+    linearizable: bool,
+}
+
+pub(super) async fn latest(
+    State(api): State<Api>,
+    query: Result<Query<LatestQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Latest>, Failure> {
+    let Query(LatestQuery { linearizable }) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let latest = match api.node.ask(Command::Latest { linearizable }, READ_PATIENCE).await? {
+        Reply::Latest { latest } => latest,
+        Reply::Redirect { leader } => return Err(redirect(&api, leader).await?),
+        Reply::Refused { why } => return Err(why.into()),
+        Reply::Put { .. } | Reply::Done => unreachable!("latest is answered by latest, a redirect or a refusal"),
+    };
+    let checkpoint = match latest {
+        // Committed this instant: the document may still be on its way into the ledger's table.
+        Some(position) => Some(api.row(position)?),
+        None => None,
+    };
+    let node = api.node.params().node.to_string();
+    Ok(Json(Latest { schema: "sensorctl/checkpoint-latest/v1".into(), node, linearizable, checkpoint }))
+}
+
+/// Where to ask instead.
+pub(super) async fn redirect(api: &Api, leader: crate::core::id::NodeId) -> Result<Failure, Failure> {
+    let view = api.node.view().await?;
+    let member = view.members.iter().find(|member| member.node == leader);
+    let address = member.and_then(|member| member.api.as_ref()).map(ToString::to_string);
+    Ok(Failure::redirect(leader.as_str(), address))
+}
+
+pub(super) async fn document_at(State(api): State<Api>, Path(index): Path<String>) -> Result<Response, Failure> {
+    Ok(document_bytes(&find(&api, &index)?.1))
+}
+
+pub(super) async fn document(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, Failure> {
+    let hash: Hash = hash.parse().map_err(|error: crate::core::id::NameError| Failure::bad_request(error.to_string()))?;
+    let missing = || Failure::not_found(format!("document {} is not held here", hash.short()));
+    let document = api.node.storage().document(&hash)?.ok_or_else(missing)?;
+    Ok(document_bytes(&document))
+}
+
+/// The exact bytes, whose SHA-256 is the checkpoint's identity.
+fn document_bytes(document: &Document) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, format!("\"{}\"", document.hash()))];
+    (headers, document.bytes().to_owned()).into_response()
+}
+
+pub(super) async fn body_at(State(api): State<Api>, Path(index): Path<String>) -> Result<Response, Failure> {
+    let (index, document) = find(&api, &index)?;
+    let body = body(&api, index, &document)?;
+    let text = body.map(|body| body.text()).transpose().map_err(|error| corrupt(&error))?.unwrap_or_default();
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
+}
+
+fn corrupt(error: &crate::core::ledger::body::BodyError) -> Failure {
+    ReadError::Corrupt { what: "body".into(), why: error.to_string() }.into()
+}
+
+fn find(api: &Api, name: &str) -> Result<(Index, Document), Failure> {
+    let storage = api.node.storage();
+    let (index, hash) = match hash_or_index(name).map_err(Failure::bad_request)? {
+        Ok(hash) => (None, hash),
+        Err(index) => (Some(index), api.position(index)?.hash),
+    };
+    let missing = || Failure::not_found(format!("document {} is not held here", hash.short()));
+    let document = storage.document(&hash)?.ok_or_else(missing)?;
+    let index = index.or_else(|| document.index_in(&api.group())).ok_or_else(missing)?;
+    Ok((index, document))
+}
+
+/// The readings a document names; `None` if it names none (the genesis).
+fn body(api: &Api, index: Index, document: &Document) -> Result<Option<Body>, Failure> {
+    let Some(hash) = document.header().body else { return Ok(None) };
+    let kept = api.node.params().consensus.bodies_kept;
+    let gone = || {
+        let message = format!("the readings of checkpoint {} are no longer kept here", index.get());
+        Failure::gone(message).hint(format!("the newest {kept} are, and one an hour for a week; see `checkpoint ls`"))
+    };
+    api.node.storage().body(&hash)?.ok_or_else(gone).map(Some)
+}
+
+/// Rows of the readings that a committed checkpoint names. Ages count to when it was taken.
+pub(super) fn readings_at(api: &Api, name: &str, pattern: &Pattern) -> Result<(Index, Vec<ReadingRow>), Failure> {
+    let (index, document) = find(api, name)?;
+    let region = api.node.params().region.to_string();
+    let taken_at = document.header().taken_at.time.wall();
+    let Some(body) = body(api, index, &document)? else { return Ok((index, Vec::new())) };
+    let entries = body.entries().map_err(|error| corrupt(&error))?;
+    let rows = entries.into_iter().filter_map(|keyed| {
+        let (key, entry) = keyed.into_parts();
+        let wanted = pattern.matches(&region, key.origin.as_str(), key.channel.as_str());
+        wanted.then(|| reading_row(&key, &entry, &region, taken_at)).flatten()
+    });
+    Ok((index, rows.collect()))
+}

@@ -1,0 +1,210 @@
+//! `GET` and `POST /v1/readings`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use crate::core::event::{Ack, Command, Reply};
+use crate::core::id::{Channel, NodeId};
+use crate::core::node::Node;
+use crate::core::reading::{Quality, Reading};
+use crate::core::state::entry::Key;
+use crate::core::state::system::{self, Meaning};
+use crate::core::time::Wall;
+use crate::shell::http::error::Failure;
+use crate::shell::http::model::{PushReading, PutReply, ReadingRow, Readings};
+use crate::shell::http::{Api, checkpoints, rows};
+use crate::shell::pattern::Pattern;
+
+/// How long a write waits for the safety it asked for, unless told otherwise.
+const ACK_PATIENCE_MS: u64 = 10_000;
+const ACK_PATIENCE_MAX_MS: u64 = 120_000;
+/// Readings in one request.
+const BATCH_MAX: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    pattern: Option<String>,
+    as_of: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Readings>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let pattern = parse_pattern(query.pattern.as_deref())?;
+    let schema = "sensorctl/get/v1".to_owned();
+    if let Some(as_of) = query.as_of {
+        let (index, readings) = checkpoints::readings_at(&api, &as_of, &pattern)?;
+        return Ok(Json(Readings { schema, as_of: Some(index.get()), readings }));
+    }
+    let readings = api.node.inspect(move |node, now| matching(node, &pattern, now.wall)).await?;
+    Ok(Json(Readings { schema, as_of: None, readings }))
+}
+
+pub(super) fn parse_pattern(text: Option<&str>) -> Result<Pattern, Failure> {
+    Pattern::parse(text.unwrap_or("**")).map_err(|error| Failure::bad_request(error.to_string()))
+}
+
+/// Rows of what the node holds, by node and channel.
+pub(super) fn matching(node: &Node, pattern: &Pattern, now: Wall) -> Vec<ReadingRow> {
+    let mut regions = Regions::default();
+    let entries = node.store().iter().filter(|(key, _)| !key.channel.is_system());
+    entries
+        .filter_map(|(key, entry)| {
+            let region = regions.of(node, &key.origin);
+            if !pattern.matches(region, key.origin.as_str(), key.channel.as_str()) {
+                return None;
+            }
+            rows::reading_row(key, entry, region, now)
+        })
+        .collect()
+}
+
+/// Which region an origin belongs to, as its `@node` says.
+#[derive(Default)]
+pub(super) struct Regions(BTreeMap<NodeId, String>);
+
+impl Regions {
+    pub fn of(&mut self, node: &Node, origin: &NodeId) -> &str {
+        if !self.0.contains_key(origin) {
+            let channel = system::node_channel();
+            let info = node.store().get(&Key::new(origin.clone(), channel.clone()));
+            let region = match info.map(|entry| system::understand(&channel, &entry.value)) {
+                Some(Ok(Meaning::Node(info))) => info.region.to_string(),
+                _ => node.params().region.to_string(),
+            };
+            self.0.insert(origin.clone(), region);
+        }
+        &self.0[origin]
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushQuery {
+    ack: Option<String>,
+    timeout_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Pushed {
+    Batch(Vec<serde_json::Value>),
+    One(serde_json::Value),
+}
+
+pub(super) async fn push(
+    State(api): State<Api>,
+    query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
+    body: Bytes,
+) -> Result<Json<PutReply>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let ack_text = query.ack.unwrap_or_else(|| "memory".to_owned());
+    let ack = parse_ack(&ack_text).map_err(Failure::bad_request)?;
+    let readings = parse_readings(&body, api.node.clock().now().wall).map_err(Failure::bad_request)?;
+    let patience = Duration::from_millis(query.timeout_ms.unwrap_or(ACK_PATIENCE_MS).min(ACK_PATIENCE_MAX_MS));
+    match api.node.ask(Command::Put { readings, ack }, patience).await? {
+        Reply::Put { stamps } => Ok(Json(PutReply {
+            schema: "sensorctl/put/v1".into(),
+            node: api.node.params().node.to_string(),
+            stamps: stamps.iter().map(ToString::to_string).collect(),
+            ack: ack_text,
+        })),
+        Reply::Refused { why } => Err(why.into()),
+        Reply::Redirect { .. } | Reply::Latest { .. } | Reply::Done => {
+            unreachable!("a put is answered by stamps or refused")
+        }
+    }
+}
+
+/// Reads `memory`, `disk`, `peers=K` or `checkpoint`.
+fn parse_ack(text: &str) -> Result<Ack, String> {
+    match text {
+        "memory" => Ok(Ack::Memory),
+        "disk" => Ok(Ack::Disk),
+        "checkpoint" => Ok(Ack::Checkpoint),
+        other => match other.strip_prefix("peers=").map(str::parse::<u32>) {
+            Some(Ok(peers)) => Ok(Ack::Peers(peers)),
+            _ => Err(format!("ack {other:?} is none of memory, disk, peers=K, checkpoint")),
+        },
+    }
+}
+
+/// All readings of a request, or what is wrong with the first that is none: a batch is taken whole or not at all.
+fn parse_readings(body: &[u8], now: Wall) -> Result<Vec<(Channel, Reading)>, String> {
+    let pushed: Pushed = serde_json::from_slice(body).map_err(|error| format!("body is not JSON: {error}"))?;
+    let values = match pushed {
+        Pushed::Batch(values) => values,
+        Pushed::One(value) => vec![value],
+    };
+    if values.is_empty() || values.len() > BATCH_MAX {
+        return Err(format!("{} readings in one request; 1 to {BATCH_MAX} are allowed", values.len()));
+    }
+    let parse = |(i, value): (usize, serde_json::Value)| {
+        let pushed: PushReading = serde_json::from_value(value).map_err(|error| format!("reading {}: {error}", i + 1))?;
+        parse_reading(pushed, now).map_err(|why| format!("reading {}: {why}", i + 1))
+    };
+    values.into_iter().enumerate().map(parse).collect()
+}
+
+fn parse_reading(pushed: PushReading, now: Wall) -> Result<(Channel, Reading), String> {
+    let channel = Channel::new(&pushed.channel).map_err(|error| error.to_string())?;
+    let quality = match pushed.quality.as_deref() {
+        None | Some("good") => Quality::Good,
+        Some("uncertain") => Quality::Uncertain,
+        Some("bad") => Quality::Bad,
+        Some(other) => return Err(format!("quality {other:?} is none of good, uncertain, bad")),
+    };
+    let time = match pushed.time {
+        None => now,
+        Some(text) => {
+            let time: jiff::Timestamp = text.parse().map_err(|error| format!("time {text:?}: {error}"))?;
+            Wall::from_millis(u64::try_from(time.as_millisecond()).map_err(|_| "time lies before 1970".to_owned())?)
+        }
+    };
+    let reading =
+        Reading { value: Some(pushed.value), unit: pushed.unit, sigma: pushed.sigma, quality, note: None, time };
+    reading.check().map_err(|error| error.to_string())?;
+    Ok((channel, reading))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall::from_millis(1_700_000_000_000);
+
+    #[test]
+    fn a_single_reading_and_a_batch_are_taken() {
+        let one = parse_readings(br#"{"channel":"temp","value":21.5,"unit":"C"}"#, NOW).unwrap();
+        assert_eq!(one[0].1, Reading { unit: Some("C".into()), ..Reading::new(21.5, NOW) });
+        let body = br#"[{"channel":"a","value":1},{"channel":"b","value":2,"time":"2023-11-14T22:13:20.007Z"}]"#;
+        let batch = parse_readings(body, NOW).unwrap();
+        assert_eq!(batch[1].1.time, Wall::from_millis(1_700_000_000_007));
+    }
+
+    #[test]
+    fn a_bad_reading_says_which_and_why() {
+        let error = |body: &str| parse_readings(body.as_bytes(), NOW).unwrap_err();
+        assert!(error(r#"[{"channel":"a","value":1},{"channel":"b"}]"#).contains("reading 2: missing field `value`"));
+        assert!(error(r#"{"channel":"a b","value":1}"#).contains("contains ' '"));
+        assert!(error(r#"{"channel":"a","value":1,"quality":"fine"}"#).contains("none of good"));
+        assert!(error("[]").contains("0 readings"));
+        assert!(error("{").contains("not JSON"));
+        assert!(error(r#"{"channel":"a","value":1,"time":"noon"}"#).contains("noon"));
+    }
+
+    #[test]
+    fn acks_are_read() {
+        assert_eq!(parse_ack("peers=2"), Ok(Ack::Peers(2)));
+        assert_eq!(parse_ack("checkpoint"), Ok(Ack::Checkpoint));
+        assert!(parse_ack("peers=").unwrap_err().contains("peers=K"));
+    }
+}
