@@ -222,3 +222,6 @@ async fn next(queue: &mut mpsc::Receiver<Input>, deadline: Mono, clock: Clock) -
 
 /// Links by number.
 type Links = HashMap<LinkId, LinkHandle>;
+
+#[cfg(test)]
+mod tests;
