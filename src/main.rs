@@ -1,1 +1,5 @@
-fn main() {}
+//! `sensorctl`: see `sensorctl::cli`.
+
+fn main() -> std::process::ExitCode {
+    sensorctl::cli::main()
+}

@@ -2,9 +2,12 @@
 
 pub mod chance;
 pub mod clock;
+pub mod config;
+pub mod gateway;
 pub mod http;
 pub mod pattern;
 pub mod runtime;
+pub mod sensors;
 pub mod storage;
 pub mod telemetry;
 pub mod transport;

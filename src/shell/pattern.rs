@@ -12,7 +12,9 @@ pub struct Pattern {
 
 /// Why text is not a pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("pattern {pattern:?} is malformed: {why}; write [[REGION/]NODE:]CHANNEL, for instance temp, lobby/* or eu/*:temp")]
+#[error(
+    "pattern {pattern:?} is malformed: {why}; write [[REGION/]NODE:]CHANNEL, for instance temp, lobby/* or eu/*:temp"
+)]
 pub struct PatternError {
     pattern: String,
     why: String,

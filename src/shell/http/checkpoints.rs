@@ -13,10 +13,10 @@ use crate::core::hard_state::Position;
 use crate::core::id::{GroupId, Hash, Index};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
+use crate::shell::http::Api;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{CheckpointRow, Checkpoints, Latest, ReadingRow};
 use crate::shell::http::rows::{checkpoint_row, hash_or_index, reading_row};
-use crate::shell::http::Api;
 use crate::shell::pattern::Pattern;
 use crate::shell::storage::ReadError;
 
@@ -41,7 +41,9 @@ impl Api {
 
     fn position(&self, index: Index) -> Result<Position, Failure> {
         let found = self.node.storage().position(&self.group(), index)?;
-        found.ok_or_else(|| Failure::not_found(format!("checkpoint {} is not committed, as far as this node knows", index.get())))
+        found.ok_or_else(|| {
+            Failure::not_found(format!("checkpoint {} is not committed, as far as this node knows", index.get()))
+        })
     }
 }
 
@@ -111,7 +113,8 @@ pub(super) async fn document_at(State(api): State<Api>, Path(index): Path<String
 }
 
 pub(super) async fn document(State(api): State<Api>, Path(hash): Path<String>) -> Result<Response, Failure> {
-    let hash: Hash = hash.parse().map_err(|error: crate::core::id::NameError| Failure::bad_request(error.to_string()))?;
+    let hash: Hash =
+        hash.parse().map_err(|error: crate::core::id::NameError| Failure::bad_request(error.to_string()))?;
     let missing = || Failure::not_found(format!("document {} is not held here", hash.short()));
     let document = api.node.storage().document(&hash)?.ok_or_else(missing)?;
     Ok(document_bytes(&document))
@@ -119,7 +122,8 @@ pub(super) async fn document(State(api): State<Api>, Path(hash): Path<String>) -
 
 /// The exact bytes, whose SHA-256 is the checkpoint's identity.
 fn document_bytes(document: &Document) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, format!("\"{}\"", document.hash()))];
+    let headers =
+        [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, format!("\"{}\"", document.hash()))];
     (headers, document.bytes().to_owned()).into_response()
 }
 

@@ -26,6 +26,7 @@ use crate::core::time::Mono;
 use crate::shell::http::model::SourceStatus;
 use crate::shell::runtime::NodeHandle;
 
+pub use readings::parse_reading;
 pub use rows::{hash_or_index, rfc3339};
 pub use serve::serve;
 

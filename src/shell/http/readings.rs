@@ -148,13 +148,18 @@ fn parse_readings(body: &[u8], now: Wall) -> Result<Vec<(Channel, Reading)>, Str
         return Err(format!("{} readings in one request; 1 to {BATCH_MAX} are allowed", values.len()));
     }
     let parse = |(i, value): (usize, serde_json::Value)| {
-        let pushed: PushReading = serde_json::from_value(value).map_err(|error| format!("reading {}: {error}", i + 1))?;
+        let pushed: PushReading =
+            serde_json::from_value(value).map_err(|error| format!("reading {}: {error}", i + 1))?;
         parse_reading(pushed, now).map_err(|why| format!("reading {}: {why}", i + 1))
     };
     values.into_iter().enumerate().map(parse).collect()
 }
 
-fn parse_reading(pushed: PushReading, now: Wall) -> Result<(Channel, Reading), String> {
+/// Checks a pushed reading; `now` is its time if it brings none.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_reading(pushed: PushReading, now: Wall) -> Result<(Channel, Reading), String> {
     let channel = Channel::new(&pushed.channel).map_err(|error| error.to_string())?;
     let quality = match pushed.quality.as_deref() {
         None | Some("good") => Quality::Good,

@@ -225,9 +225,7 @@ fn take_up(dir: &Path, path: &Path, lock: &Arc<File>) -> Result<Opened, Trouble>
 fn trouble(dir: &Path, error: impl Into<redb::Error>) -> Trouble {
     match error.into() {
         redb::Error::Io(error) => Trouble::Fatal(io_error(dir, error)),
-        redb::Error::Backend(error) => {
-            Trouble::Fatal(OpenError::Store { dir: dir.to_owned(), why: error.to_string() })
-        }
+        redb::Error::Backend(error) => Trouble::Fatal(OpenError::Store { dir: dir.to_owned(), why: error.to_string() }),
         error => Trouble::Corrupt(error.to_string()),
     }
 }

@@ -104,7 +104,10 @@ fn a_corrupt_hard_state_is_set_aside_and_the_node_is_somebody_else() {
 fn a_hard_state_without_its_document_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let first = Storage::open(dir.path()).unwrap();
-    write(&first.storage, vec![Record::Cluster(genesis().hash()), Record::Hard(group(), HardState::new(genesis().hash()))]);
+    write(
+        &first.storage,
+        vec![Record::Cluster(genesis().hash()), Record::Hard(group(), HardState::new(genesis().hash()))],
+    );
     drop(first);
     let again = Storage::open(dir.path()).unwrap();
     assert!(again.set_aside.is_some());

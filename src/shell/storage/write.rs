@@ -90,9 +90,7 @@ impl Storage {
 fn hint(error: &redb::Error) -> String {
     match error {
         redb::Error::Io(error) => io_hint(error),
-        redb::Error::Backend(error) => {
-            error.downcast_ref::<io::Error>().map_or_else(|| error.to_string(), io_hint)
-        }
+        redb::Error::Backend(error) => error.downcast_ref::<io::Error>().map_or_else(|| error.to_string(), io_hint),
         error => error.to_string(),
     }
 }

@@ -22,7 +22,8 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
     // A second node in the same process keeps the first one's subscriber.
     let _ = match format {
         LogFormat::Text => {
-            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            let colours =
+                std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
             builder.with_ansi(colours).with_target(false).try_init()
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

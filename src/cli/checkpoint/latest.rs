@@ -1,0 +1,24 @@
+//! `sensorctl checkpoint latest`.
+
+use clap::Args;
+use reqwest::Method;
+
+use crate::cli::Context;
+use crate::cli::checkpoint::{PATIENCE, ls};
+use crate::cli::error::CliError;
+use crate::cli::output;
+use crate::shell::http::model::Latest;
+
+#[derive(Args)]
+pub struct LatestArgs {
+    /// Ask the leader, and have a quorum confirm that nothing newer is committed (rule C10)
+    #[arg(long)]
+    linearizable: bool,
+}
+
+pub async fn run(cx: &Context, args: LatestArgs) -> Result<(), CliError> {
+    let path = format!("/v1/checkpoints/latest?linearizable={}", args.linearizable);
+    let latest: Latest = cx.client()?.command(Method::GET, &path, None::<&()>, PATIENCE).await?;
+    let rows = latest.checkpoint.as_slice();
+    output::print(cx.format, &latest, rows, || ls::rows(rows))
+}

@@ -1,0 +1,49 @@
+//! `sensorctl checkpoint show`.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::checkpoint::document;
+use crate::cli::error::CliError;
+use crate::cli::output::{self, Column, Rows, or_dash, text};
+use crate::core::ledger::document::Header;
+use crate::shell::http::rfc3339;
+
+#[derive(Args)]
+pub struct ShowArgs {
+    /// Index or hash
+    checkpoint: String,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    schema: &'static str,
+    hash: String,
+    document: &'a Header,
+}
+
+pub async fn run(cx: &Context, args: ShowArgs) -> Result<(), CliError> {
+    let document = document(&cx.client()?, &args.checkpoint).await?;
+    let header = document.header();
+    let shown = Shown { schema: "sensorctl/checkpoint-show/v1", hash: document.hash().to_string(), document: header };
+    const COLUMNS: &[Column] = &[text("field"), text("value")];
+    output::print(cx.format, &shown, std::slice::from_ref(&shown), || {
+        let mut rows = Rows::new(COLUMNS);
+        let mut row = |field: &str, value: String| rows.push(vec![field.to_owned(), value]);
+        row("group", header.group.to_string());
+        row("index", header.index.get().to_string());
+        row("hash", document.hash().to_string());
+        row("parent", or_dash(header.parent));
+        row("taken at", rfc3339(header.taken_at.time.wall()));
+        row("proposer", header.proposer.to_string());
+        row("voters", header.voters.iter().map(|voter| voter.node.to_string()).collect::<Vec<_>>().join(" "));
+        row("nodes", header.counts.nodes.to_string());
+        row("readings", header.counts.readings.to_string());
+        row("body", or_dash(header.body));
+        if let Some(genesis) = &header.genesis {
+            row("genesis of", genesis.name.clone());
+        }
+        rows
+    })
+}

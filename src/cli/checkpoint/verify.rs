@@ -1,0 +1,190 @@
+//! `sensorctl checkpoint verify`: recompute every hash and parent, from the newest to the genesis.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::checkpoint::PATIENCE;
+use crate::cli::client::Client;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::{self, Column, Rows, number, or_dash, text};
+use crate::core::id::{Hash, Index};
+use crate::core::ledger::document::Document;
+use crate::shell::http::model::{CheckpointRow, Checkpoints};
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Only these exported files, oldest first, instead of a node's ledger
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Recompute the readings' hashes as well, as far as they are kept
+    #[arg(long)]
+    bodies: bool,
+}
+
+#[derive(Serialize)]
+struct Verified {
+    schema: &'static str,
+    ok: bool,
+    checked: u64,
+    bodies_checked: u64,
+    from: Option<u64>,
+    to: Option<u64>,
+    first_error: Option<String>,
+}
+
+/// A chain as far as it has been walked, upwards.
+#[derive(Default)]
+struct Chain {
+    checked: u64,
+    bodies_checked: u64,
+    first: Option<Index>,
+    last: Option<(Index, Hash)>,
+}
+
+impl Chain {
+    /// Adds the next document, or says why it does not belong there.
+    fn add(&mut self, document: &Document) -> Result<(), String> {
+        let header = document.header();
+        let index = header.index;
+        if let Some((last, hash)) = self.last {
+            if index != last.next() {
+                return Err(format!("checkpoint {} follows {}", index.get(), last.get()));
+            }
+            if header.parent != Some(hash) {
+                let named = or_dash(header.parent.map(|parent| parent.short()));
+                return Err(format!(
+                    "checkpoint {} names parent {named}, but {} is {}",
+                    index.get(),
+                    last.get(),
+                    hash.short()
+                ));
+            }
+        } else {
+            self.first = Some(index);
+        }
+        self.last = Some((index, document.hash()));
+        self.checked += 1;
+        Ok(())
+    }
+
+    fn verdict(&self, error: Option<String>) -> Verified {
+        Verified {
+            schema: "sensorctl/checkpoint-verify/v1",
+            ok: error.is_none(),
+            checked: self.checked,
+            bodies_checked: self.bodies_checked,
+            from: self.first.map(Index::get),
+            to: self.last.map(|(index, _)| index.get()),
+            first_error: error,
+        }
+    }
+}
+
+pub async fn run(cx: &Context, args: VerifyArgs) -> Result<(), CliError> {
+    let mut chain = Chain::default();
+    let outcome = match args.files.is_empty() {
+        true => walk(cx, &mut chain, args.bodies).await?,
+        false => read_files(&mut chain, &args.files)?,
+    };
+    let verdict = chain.verdict(outcome.err());
+    const COLUMNS: &[Column] =
+        &[text("verdict"), number("checked"), number("bodies"), number("from"), number("to"), text("first error")];
+    output::print(cx.format, &verdict, std::slice::from_ref(&verdict), || {
+        let mut rows = Rows::new(COLUMNS);
+        rows.push(vec![
+            if verdict.ok { "whole".into() } else { "broken".into() },
+            verdict.checked.to_string(),
+            verdict.bodies_checked.to_string(),
+            or_dash(verdict.from),
+            or_dash(verdict.to),
+            verdict.first_error.clone().unwrap_or_default(),
+        ]);
+        rows
+    })?;
+    if verdict.ok { Ok(()) } else { Err(CliError::silent(Kind::Failed)) }
+}
+
+fn read_files(chain: &mut Chain, files: &[PathBuf]) -> Result<Result<(), String>, CliError> {
+    for path in files {
+        let bytes = std::fs::read_to_string(path)
+            .map_err(|error| CliError::because(format!("cannot read {}", path.display()), &error))?;
+        let added =
+            Document::parse(&bytes).map_err(|error| error.to_string()).and_then(|document| chain.add(&document));
+        if let Err(why) = added {
+            return Ok(Err(format!("{}: {why}", path.display())));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Rows asked for at a time.
+const PAGE: u64 = 500;
+
+async fn walk(cx: &Context, chain: &mut Chain, bodies: bool) -> Result<Result<(), String>, CliError> {
+    let client = cx.client()?;
+    let newest: Checkpoints = client.get("/v1/checkpoints?limit=1", PATIENCE).await?;
+    let Some(top) = newest.checkpoints.first().map(|row| row.index) else { return Ok(Ok(())) };
+    let bar = ProgressBar::new(top + 1);
+    bar.set_style(ProgressStyle::with_template("verifying {bar:40} {pos}/{len} {eta}").expect("the template is valid"));
+    let mut next = 0;
+    while next <= top {
+        let to = (next + PAGE - 1).min(top);
+        let page: Checkpoints =
+            client.get(&format!("/v1/checkpoints?to={to}&limit={}", to - next + 1), PATIENCE).await?;
+        if page.checkpoints.is_empty() {
+            return Ok(Err(format!("checkpoints {next} to {to} are missing")));
+        }
+        for row in page.checkpoints.iter().rev() {
+            if let Err(why) = check(&client, chain, row, bodies).await? {
+                bar.finish_and_clear();
+                return Ok(Err(why));
+            }
+            bar.inc(1);
+        }
+        next = to + 1;
+    }
+    bar.finish_and_clear();
+    Ok(Ok(()))
+}
+
+async fn check(
+    client: &Client,
+    chain: &mut Chain,
+    row: &CheckpointRow,
+    bodies: bool,
+) -> Result<Result<(), String>, CliError> {
+    let place = row.index;
+    let bytes = client.get_bytes(&format!("/v1/documents/{}", row.hash), PATIENCE).await?;
+    let found = Hash::of(&bytes);
+    if found.to_string() != row.hash {
+        return Ok(Err(format!("checkpoint {place} hashes to {}, not to {}", found.short(), &row.hash[..12])));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let document = match Document::parse(&text) {
+        Ok(document) => document,
+        Err(error) => return Ok(Err(format!("checkpoint {place}: {error}"))),
+    };
+    if document.header().index.get() != place {
+        return Ok(Err(format!("checkpoint {place} says it is {}", document.header().index.get())));
+    }
+    if let Err(why) = chain.add(&document) {
+        return Ok(Err(why));
+    }
+    if let (true, true, Some(body)) = (bodies, row.body_held, document.header().body) {
+        let bytes = client.get_bytes(&format!("/v1/checkpoints/{place}/body"), PATIENCE).await?;
+        let found = Hash::of(&bytes);
+        if found != body {
+            return Ok(Err(format!(
+                "readings of checkpoint {place} hash to {}, not to {}",
+                found.short(),
+                body.short()
+            )));
+        }
+        chain.bodies_checked += 1;
+    }
+    Ok(Ok(()))
+}

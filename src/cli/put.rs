@@ -1,0 +1,58 @@
+//! `sensorctl put`: write a reading, and wait until it is as safe as asked for.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::cli::get::encode;
+use crate::cli::output;
+use crate::cli::output::{Column, Rows, text};
+use crate::shell::http::model::{PushReading, PutReply};
+
+#[derive(Args)]
+pub struct PutArgs {
+    /// The sensor, without a node: the node that is asked writes it as its own
+    channel: String,
+    /// The value
+    #[arg(allow_negative_numbers = true)]
+    value: f64,
+    /// Unit of value and sigma
+    #[arg(long)]
+    unit: Option<String>,
+    /// Standard uncertainty
+    #[arg(long)]
+    sigma: Option<f64>,
+    /// good, uncertain or bad
+    #[arg(long, value_parser = ["good", "uncertain", "bad"])]
+    quality: Option<String>,
+    /// When it is acknowledged: memory, disk, peers=K or checkpoint
+    #[arg(long, default_value = "memory")]
+    ack: String,
+    /// How long to wait for that, in seconds
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    timeout: f64,
+}
+
+pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
+    if !(0.0..=120.0).contains(&args.timeout) {
+        return Err(CliError::usage(format!("--timeout {} is not between 0 and 120", args.timeout)));
+    }
+    let client = cx.client()?;
+    let timeout = Duration::from_secs_f64(args.timeout);
+    let path = format!("/v1/readings?ack={}&timeout_ms={}", encode(&args.ack), timeout.as_millis());
+    let PutArgs { channel, value, unit, sigma, quality, .. } = args;
+    let reading = PushReading { channel, value, unit, sigma, quality, time: None };
+    let patience = timeout + Duration::from_secs(2);
+    let reply: PutReply = client.command(Method::POST, &path, Some(&reading), patience).await?;
+    const COLUMNS: &[Column] = &[text("node"), text("channel"), text("stamp"), text("acknowledged")];
+    output::print(cx.format, &reply, std::slice::from_ref(&reply), || {
+        let mut rows = Rows::new(COLUMNS);
+        for stamp in &reply.stamps {
+            rows.push(vec![reply.node.clone(), reading.channel.clone(), stamp.clone(), reply.ack.clone()]);
+        }
+        rows
+    })
+}

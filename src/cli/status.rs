@@ -1,0 +1,162 @@
+//! `sensorctl status`: what every node says of itself, and one line that says healthy or why not.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Context;
+use crate::cli::client::Client;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::{self, Column, Format, Rows, duration_ms, number, or_dash, text};
+use crate::shell::http::model::{NodeStatus, Status};
+
+/// How long one node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the others may take to speak for themselves.
+const OWN_PART_PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Show it again and again
+    #[arg(short, long)]
+    watch: bool,
+    /// Time between looks with --watch, in seconds
+    #[arg(long, default_value_t = 1.0, requires = "watch", value_name = "SECONDS")]
+    interval: f64,
+}
+
+pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
+    let client = cx.client()?;
+    if !args.watch {
+        let status = ask(&client).await?;
+        print(cx.format, &status)?;
+        return if status.healthy { Ok(()) } else { Err(CliError::silent(Kind::Unhealthy)) };
+    }
+    if !(0.05..=3600.0).contains(&args.interval) {
+        return Err(CliError::usage(format!("--interval {} is not between 0.05 and 3600", args.interval)));
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(args.interval));
+    loop {
+        ticks.tick().await;
+        let shown = ask(&client).await;
+        if cx.format.is_for_people() && std::io::stdout().is_terminal() {
+            // Home, then clear to the end: less flicker than clearing first.
+            print!("\x1b[H\x1b[J");
+        }
+        match shown {
+            Ok(status) => print(cx.format, &status)?,
+            Err(error) => eprintln!("{}", error.message),
+        }
+        std::io::stdout().flush()?;
+    }
+}
+
+/// One node's view, with each node's own part filled in by itself.
+pub async fn ask(client: &Client) -> Result<Status, CliError> {
+    let mut status: Status = client.get("/v1/status", PATIENCE).await?;
+    let others = status.nodes.iter().filter(|node| node.id != status.answered_by && node.liveness == "alive");
+    let addrs = others.filter_map(|node| node.api.clone()).collect();
+    let parts: Vec<NodeStatus> = client.ask_all(addrs, "/v1/node", OWN_PART_PATIENCE).await;
+    let mut parts: BTreeMap<String, NodeStatus> = parts.into_iter().map(|part| (part.id.clone(), part)).collect();
+    for node in &mut status.nodes {
+        let Some(part) = parts.remove(&node.id) else { continue };
+        status.reasons.extend(part.reasons.iter().map(|reason| format!("{}: {reason}", node.id)));
+        node.role = part.role;
+        node.term = part.term;
+        node.entries = part.entries;
+        node.checkpoint_index = part.checkpoint_index;
+        node.checkpoint_age_ms = part.checkpoint_age_ms;
+        node.lag_ms = part.lag_ms;
+        node.pid = part.pid;
+        node.reasons = part.reasons;
+    }
+    status.reasons.dedup();
+    status.healthy = status.reasons.is_empty();
+    Ok(status)
+}
+
+const COLUMNS: &[Column] = &[
+    text("node"),
+    text("region"),
+    text("role"),
+    number("term"),
+    text("liveness"),
+    number("entries"),
+    number("checkpoint"),
+    number("age"),
+    number("lag"),
+    number("heard"),
+    number("clock"),
+    text("voter").wide(),
+    text("peers at").wide(),
+    text("api at").wide(),
+    number("pid").wide(),
+    text("version").wide(),
+];
+
+/// Prints a status.
+pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
+    if !format.is_for_people() {
+        return output::print(format, status, &status.nodes, || rows(status));
+    }
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{}\n", summary(status))?;
+    writeln!(out, "{}\n", rows(status).to_table(format == Format::Wide))?;
+    if status.healthy {
+        writeln!(out, "\x1b[32mhealthy\x1b[0m")?;
+    } else {
+        writeln!(out, "\x1b[1;31munhealthy\x1b[0m: {}", status.reasons.join("\n           "))?;
+    }
+    Ok(())
+}
+
+/// Who leads, since when, and how far agreement and repair have come.
+fn summary(status: &Status) -> String {
+    let id = status.cluster.id.as_ref().map_or_else(|| "not formed yet".to_owned(), |id| id[..12].to_owned());
+    let mut line = format!("cluster \x1b[1m{}\x1b[0m ({id}), {}", status.cluster.name, status.mode);
+    match &status.leader {
+        Some(leader) => {
+            let _ = write!(line, ", leader \x1b[1m{leader}\x1b[0m in term {}", status.term);
+        }
+        None => {
+            let _ = write!(line, ", \x1b[31mno leader\x1b[0m in term {}", status.term);
+        }
+    }
+    if let Some(checkpoint) = &status.checkpoint {
+        let age = duration_ms(checkpoint.age_ms);
+        let _ = write!(line, ", checkpoint {} ({}) {age} ago", checkpoint.index, &checkpoint.hash[..12]);
+    }
+    if let Some(converged) = status.converged {
+        let _ = write!(line, ", {:.0}% converged", converged * 100.0);
+    }
+    line
+}
+
+fn rows(status: &Status) -> Rows {
+    let mut rows = Rows::new(COLUMNS);
+    for node in &status.nodes {
+        let own = node.id == status.answered_by;
+        rows.push(vec![
+            node.id.clone(),
+            node.region.clone(),
+            or_dash(node.role.clone()),
+            or_dash(node.term),
+            node.liveness.clone(),
+            or_dash(node.entries),
+            or_dash(node.checkpoint_index),
+            or_dash(node.checkpoint_age_ms.map(duration_ms)),
+            or_dash(node.lag_ms.map(|lag| duration_ms(lag as u64))),
+            if own { "here".into() } else { or_dash(node.last_heard_ms.map(duration_ms)) },
+            or_dash(node.clock_offset_ms.map(|offset| format!("{offset:+} ms"))),
+            if node.voter { "yes".into() } else { "no".into() },
+            node.addr.clone(),
+            or_dash(node.api.clone()),
+            or_dash(node.pid),
+            node.version.clone(),
+        ]);
+    }
+    rows
+}
