@@ -5,6 +5,7 @@ pub mod output;
 
 mod checkpoint;
 mod client;
+mod cluster;
 mod config;
 mod context;
 mod doctor;
@@ -58,6 +59,8 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Start, show and stop a cluster on this machine
+    Cluster(cluster::ClusterArgs),
     /// Run one gateway in the foreground
     Node(node::NodeArgs),
     /// Show every node's role, liveness and checkpoint, and what is wrong
@@ -127,6 +130,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let cx =
         Context { format: cli.global.output, home: Home::find()?, node: cli.global.node, context: cli.global.context };
     match cli.verb {
+        Verb::Cluster(args) => cluster::run(&cx, args),
         Verb::Node(args) => node::run(&cx, args),
         Verb::Status(args) => wait_for(status::run(&cx, args)),
         Verb::Get(args) => wait_for(get::run(&cx, args)),

@@ -110,14 +110,31 @@ impl Document {
     /// # Errors
     /// [`VotersError`] if a region has no voters or a node stands among them twice.
     pub fn genesis(name: &str, voters: BTreeMap<RegionId, Vec<Voter>>) -> Result<Self, VotersError> {
+        Self::first(name, voters, None)
+    }
+
+    /// Makes the first document of a cluster that goes on from a checkpoint of another, which it names as parent.
+    ///
+    /// # Errors
+    /// See [`Document::genesis`].
+    pub fn recovered_genesis(
+        name: &str,
+        voters: BTreeMap<RegionId, Vec<Voter>>,
+        from: &Self,
+    ) -> Result<Self, VotersError> {
+        Self::first(name, voters, Some(from))
+    }
+
+    fn first(name: &str, voters: BTreeMap<RegionId, Vec<Voter>>, from: Option<&Self>) -> Result<Self, VotersError> {
         let voters = voters.into_iter().map(|(region, voters)| (region, voters.into_iter().collect()));
         let voters = Voters::try_from(voters.collect::<BTreeMap<_, std::collections::BTreeSet<_>>>())?;
         let first = voters.iter().map(|v| v.node.clone()).min().ok_or(VotersError::Empty)?;
+        let taken_at = from.map_or(Hlc::ZERO, |from| from.header().taken_at.time.next());
         Ok(Self::seal(Header {
             group: GroupId::Top,
             index: Index(0),
-            parent: None,
-            taken_at: Stamp { time: Hlc::ZERO, node: first.clone() },
+            parent: from.map(Self::hash),
+            taken_at: Stamp { time: taken_at, node: first.clone() },
             proposer: first,
             voters,
             counts: Counts::default(),

@@ -8,6 +8,7 @@
 
 mod open;
 mod read;
+mod recover;
 mod tables;
 mod write;
 
@@ -18,6 +19,7 @@ use redb::Database;
 
 pub use open::{OpenError, Opened};
 pub use read::ReadError;
+pub use recover::{RecoverError, Recovery};
 pub use write::{WriteError, Writer};
 
 /// A node's store. Cheap to clone; all clones are the same store.

@@ -18,7 +18,7 @@ use crate::shell::storage::tables::{self, Corrupt, seal, unseal};
 
 /// Bytes of pages that a store keeps in memory.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
-const STORE_FILE: &str = "store.redb";
+pub(super) const STORE_FILE: &str = "store.redb";
 const LOCK_FILE: &str = "lock";
 
 /// A store and what it gave back.
@@ -77,7 +77,7 @@ impl Storage {
             Ok(opened) => Ok(opened),
             Err(Trouble::Fatal(error)) => Err(error),
             Err(Trouble::Corrupt(why)) => {
-                let aside = set_aside(dir, &path).map_err(|error| io_error(dir, error))?;
+                let aside = set_aside(dir, &path, "corrupt").map_err(|error| io_error(dir, error))?;
                 match take_up(dir, &path, &lock) {
                     Ok(opened) => Ok(Opened { set_aside: Some((aside, why)), ..opened }),
                     Err(Trouble::Fatal(error)) => Err(error),
@@ -195,6 +195,11 @@ impl Storage {
                 Err(error) => return Err(Trouble::Corrupt(error.to_string())),
             }
         }
+        // The newest readings held stand in for what this node had learned of the others.
+        let newest = recovered.bodies_held.iter().max().map(|held| held.hash);
+        if let Some(hash) = newest.filter(|hash| bodies.iter().all(|body| body.hash() != *hash)) {
+            bodies.extend(self.body(&hash).ok().flatten());
+        }
         recovered.bodies = bodies;
 
         let own = read.open_table(tables::OWN).map_err(|error| trouble(dir, error))?;
@@ -203,6 +208,18 @@ impl Storage {
             recovered.own.push(unseal::<KeyedEntry>("own reading", entry.value())?);
         }
         Ok(recovered)
+    }
+}
+
+/// A fresh store where none is.
+pub(super) fn create(dir: &Path, path: &Path, lock: Option<Arc<File>>) -> Result<Storage, OpenError> {
+    let failed = |why: String| OpenError::Store { dir: dir.to_owned(), why };
+    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| failed(error.to_string()))?;
+    let storage = Storage { db: Arc::new(db), _lock: lock, dir: Some(dir.to_owned()) };
+    match storage.claim(dir) {
+        Ok(_) => Ok(storage),
+        Err(Trouble::Fatal(error)) => Err(error),
+        Err(Trouble::Corrupt(why)) => Err(failed(why)),
     }
 }
 
@@ -245,8 +262,9 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn set_aside(dir: &Path, path: &Path) -> io::Result<PathBuf> {
-    let free = (1..).map(|n| dir.join(format!("{STORE_FILE}.corrupt-{n}"))).find(|candidate| !candidate.exists());
+/// Renames a store: nothing is ever deleted. `why` becomes part of its name.
+pub(super) fn set_aside(dir: &Path, path: &Path, why: &str) -> io::Result<PathBuf> {
+    let free = (1..).map(|n| dir.join(format!("{STORE_FILE}.{why}-{n}"))).find(|candidate| !candidate.exists());
     let aside = free.expect("some number is free");
     fs::rename(path, &aside)?;
     File::open(dir)?.sync_all()?;
@@ -269,6 +287,6 @@ pub(super) fn io_hint(error: &io::Error) -> String {
     }
 }
 
-fn io_error(dir: &Path, source: io::Error) -> OpenError {
+pub(super) fn io_error(dir: &Path, source: io::Error) -> OpenError {
     OpenError::Io { dir: dir.to_owned(), hint: io_hint(&source), source }
 }
