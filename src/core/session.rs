@@ -86,6 +86,8 @@ struct Link {
     opened: Mono,
     heard: Mono,
     peer: Option<Hello>,
+    /// A HELLO that came before we could say ours: taken up right after that.
+    early: Option<Hello>,
     state: State,
 }
 
@@ -185,13 +187,19 @@ impl Sessions {
     pub fn begin(&mut self, cx: &mut Cx<'_>, start: Hlc) {
         self.start = Some(start);
         self.greet_all(cx);
+        let early: Vec<(LinkId, Hello)> =
+            self.links.iter_mut().filter_map(|(id, link)| Some((*id, link.early.take()?))).collect();
+        for (link, hello) in early {
+            self.on_hello(cx, link, hello);
+        }
         self.look_for_founders();
     }
 
     /// A connection stands.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {
         let now = cx.now.mono;
-        self.links.insert(link, Link { dialed, opened: now, heard: now, peer: None, state: State::Greeting });
+        self.links
+            .insert(link, Link { dialed, opened: now, heard: now, peer: None, early: None, state: State::Greeting });
         self.greet(cx, link);
     }
 
@@ -274,6 +282,10 @@ impl Sessions {
     pub fn on_hello(&mut self, cx: &mut Cx<'_>, link: LinkId, hello: Hello) {
         let Some(state) = self.links.get_mut(&link) else { return };
         if state.state == State::Closing {
+            return;
+        }
+        if self.start.is_none() {
+            state.early = Some(hello);
             return;
         }
         let again = state.peer.is_some();
@@ -371,9 +383,12 @@ impl Sessions {
             if !self.prefers(link, rival, &hello.node) {
                 return self.close(cx, link);
             }
-            if let Some(old) =
-                self.links.get(&rival).map(|old| Link { peer: old.peer.clone(), dialed: old.dialed.clone(), ..*old })
-            {
+            if let Some(old) = self.links.get(&rival).map(|old| Link {
+                peer: old.peer.clone(),
+                dialed: old.dialed.clone(),
+                early: None,
+                ..*old
+            }) {
                 self.retire(cx, rival, &old);
                 self.close(cx, rival);
             }
@@ -476,7 +491,7 @@ impl Sessions {
                 State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
                 State::Trial { rival, since } if since + TRIAL_PATIENCE <= now => {
                     let Some(old) = self.links.get(&rival) else { continue };
-                    let old = Link { peer: old.peer.clone(), dialed: old.dialed.clone(), ..*old };
+                    let old = Link { peer: old.peer.clone(), dialed: old.dialed.clone(), early: None, ..*old };
                     self.retire(cx, rival, &old);
                     self.close(cx, rival);
                     self.accept(cx, link);

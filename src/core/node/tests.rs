@@ -215,3 +215,56 @@ fn a_linearizable_read_is_answered_by_the_leader_and_redirected_by_others() {
     let read = world.ask(other, Command::Latest { linearizable: true });
     assert_eq!(world.reply(read), Some(&Reply::Redirect { leader: name(&leader) }));
 }
+
+#[test]
+fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    let main = RegionId::new("main").unwrap();
+    let voters = THREE.iter().zip(1..).map(|(node, store)| Voter { node: name(node), store: StoreId(store) }).collect();
+    let genesis = Document::genesis("lab", BTreeMap::from([(main.clone(), voters)])).unwrap();
+    assert_eq!(
+        world.nodes["gw-1"].view(world.now).cluster,
+        Some(genesis.hash()),
+        "the world founded this very cluster"
+    );
+    let recovered = Recovered {
+        cluster: Some(genesis.hash()),
+        hard: vec![(GroupId::Region(main.clone()), HardState::new(genesis.hash()))],
+        documents: vec![genesis],
+        ..Recovered::default()
+    };
+    let params = Params { node: name("gw-3"), ..world.nodes["gw-3"].params().clone() };
+    let identity = StoreIdentity { id: StoreId(3), fresh: false };
+    let mut node = Node::recover(params, identity, recovered, 9, world.now);
+    let mut fx = Vec::new();
+    node.handle(Event::Wake, world.now, &mut fx);
+    node.handle(Event::LinkUp { link: LinkId(1), dialed: None }, world.now, &mut fx);
+    let hello = crate::core::message::session::Hello {
+        versions: (1, 1),
+        cluster: node.view(world.now).cluster,
+        name: "lab".into(),
+        node: name("gw-1"),
+        store: StoreId(1),
+        region: main,
+        start: Hlc::new(world.now.wall, 0),
+        addr: "gw-1".into(),
+        software: "test".into(),
+        wall: world.now.wall,
+    };
+    let received = Event::Received { link: LinkId(1), message: Box::new(Message::Hello(hello)) };
+    node.handle(received, world.now, &mut fx);
+    let writes: Vec<PersistSeq> = fx
+        .iter()
+        .filter_map(|effect| if let Effect::Persist { seq, .. } = effect { Some(*seq) } else { None })
+        .collect();
+    for seq in writes {
+        node.handle(Event::Persisted { seq }, world.now, &mut fx);
+    }
+    let sent: Vec<&str> = fx
+        .iter()
+        .filter_map(|effect| if let Effect::Send { message, .. } = effect { Some(message.type_name()) } else { None })
+        .collect();
+    assert_eq!(sent.first(), Some(&"HELLO"), "{sent:?}");
+    assert!(sent.len() > 1, "and then the link is used: {sent:?}");
+}
