@@ -43,8 +43,11 @@ pub async fn run(cx: &Context, args: LogsArgs) -> Result<(), CliError> {
             writeln!(out, "{}{line}", prefix(node))?;
         }
     }
+    if !args.follow {
+        return Ok(());
+    }
     let mut ticks = tokio::time::interval(LOOK);
-    while args.follow {
+    loop {
         ticks.tick().await;
         for (node, position) in nodes.iter().zip(&mut positions) {
             let Ok(mut file) = tokio::fs::File::open(node.log_file()).await else { continue };
@@ -60,5 +63,4 @@ pub async fn run(cx: &Context, args: LogsArgs) -> Result<(), CliError> {
         }
         out.flush()?;
     }
-    Ok(())
 }

@@ -32,7 +32,7 @@ impl fmt::Display for Span {
         let nanos = self.0.as_nanos();
         let units =
             [(3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1000, "us")];
-        match units.iter().find(|(unit, _)| nanos >= *unit && nanos % unit == 0) {
+        match units.iter().find(|(unit, _)| nanos >= *unit && nanos.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", nanos / unit),
             None if nanos == 0 => f.write_str("0s"),
             None => write!(f, "{nanos}ns"),

@@ -69,13 +69,16 @@ pub struct Start {
     pub seed: u64,
 }
 
+/// A look at the node between two events.
+type Look = Box<dyn FnOnce(&Node, Now) + Send>;
+
 /// One thing in the node's queue.
 enum Input {
     Event(Event),
     LinkUp { handle: LinkHandle, dialed: Option<Addr> },
     Stored(Result<(PersistSeq, std::time::Duration), WriteError>),
     Ask { command: Command, answer: oneshot::Sender<Reply> },
-    Inspect(Box<dyn FnOnce(&Node, Now) + Send>),
+    Inspect(Look),
     Notice(Notice),
     Stop,
 }
