@@ -1,6 +1,6 @@
 //! Configuration: TOML becomes a checked [`NodeConfig`] once, at start; nobody checks again.
 //!
-//! [`raw`] is what files may say, with the defaults; [`check`] what must hold between the values;
+//! [`raw`] is what files may say, with the defaults; [`mod@check`] what must hold between the values;
 //! [`cluster`] whole local clusters. Precedence: flag, environment, file, default.
 
 pub mod cluster;
