@@ -27,7 +27,7 @@ pub struct View {
     pub readings: usize,
     /// Share of peers with whom the last repair found no settled difference; `None` before the first.
     pub converged: Option<f64>,
-    /// Offset of its wall clock from the median of its neighbours', in milliseconds.
+    /// Median of its neighbours' wall clocks less its own, in milliseconds: positive if its own is behind.
     pub clock_offset_ms: Option<i64>,
     /// True if its wall clock is off too far to be used, and stamps follow the neighbours' median.
     pub clock_unused: bool,

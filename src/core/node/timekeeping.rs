@@ -79,6 +79,11 @@ impl Timekeeper {
 }
 
 impl Node {
+    /// `now` with the wall clock that this node believes.
+    pub fn believed(&self, now: Now) -> Now {
+        Now { wall: self.time.trusted(now), ..now }
+    }
+
     /// Issues a stamp, or `None` while the disk has not kept up with the clock's high-water mark.
     pub(super) fn issue(&mut self, cx: &mut Cx<'_>) -> Option<Hlc> {
         let wall = self.time.trusted(cx.now);
@@ -106,10 +111,9 @@ impl Node {
     }
 
     pub(super) fn on_time_durable(&mut self, cx: &mut Cx<'_>) {
-        while let Some((write, mark)) = self.time.marks.front().copied().filter(|(w, _)| self.writes.is_durable(*w)) {
+        while let Some((_, mark)) = self.time.marks.front().copied().filter(|(write, _)| self.writes.is_durable(*write)) {
             self.time.marks.pop_front();
             self.time.clock.on_durable(mark);
-            let _ = write;
         }
         if self.start.is_none()
             && let Some(start) = self.issue(cx)

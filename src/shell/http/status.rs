@@ -132,7 +132,8 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
         lag_ms: api.node.metrics().lag_ms(),
         pid: Some(std::process::id()),
         last_heard_ms: Some(0),
-        clock_offset_ms: view.clock_offset_ms.or(Some(0)),
+        // Of oneself: against the median of the neighbours.
+        clock_offset_ms: Some(view.clock_offset_ms.map_or(0, |neighbours| -neighbours)),
         voter: false,
         addr: params.addr.to_string(),
         api: params.api.as_ref().map(ToString::to_string),
@@ -202,7 +203,7 @@ fn own_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
         reasons.push(format!(
             "the wall clock is {} {} the neighbours' median and is not used: set it right",
             seconds(Duration::from_millis(offset.unsigned_abs())),
-            if offset > 0 { "ahead of" } else { "behind" }
+            if offset > 0 { "behind" } else { "ahead of" }
         ));
     }
     if view.disk_wait > DISK_WAIT_MAX {

@@ -69,7 +69,7 @@ pub struct Start {
     pub seed: u64,
 }
 
-/// A look at the node between two events.
+/// A look at the node between two events, at the time that it believes.
 type Look = Box<dyn FnOnce(&Node, Now) + Send>;
 
 /// One thing in the node's queue.
@@ -195,7 +195,7 @@ async fn drive(
             Input::Stored(Err(error)) => return Err(error.into()),
             Input::Ask { command, answer } => Event::Asked { request: performer.on_ask(answer), command },
             Input::Inspect(look) => {
-                look(&node, clock.now());
+                look(&node, node.believed(clock.now()));
                 continue;
             }
             Input::Notice(notice) => {
