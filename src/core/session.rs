@@ -69,6 +69,7 @@ pub struct Sessions {
     params: Params,
     store: StoreId,
     start: Option<Hlc>,
+    life: u32,
     cluster: Option<ClusterId>,
     links: BTreeMap<LinkId, Link>,
     /// The link in use for each peer.
@@ -107,11 +108,12 @@ enum State {
 
 impl Sessions {
     /// Sessions of a node on this store, a member of `cluster` already or not.
-    pub fn new(params: &Params, store: StoreId, cluster: Option<ClusterId>) -> Self {
+    pub fn new(params: &Params, store: StoreId, life: u32, cluster: Option<ClusterId>) -> Self {
         Self {
             params: params.clone(),
             store,
             start: None,
+            life,
             cluster,
             links: BTreeMap::new(),
             in_use: BTreeMap::new(),
@@ -218,6 +220,7 @@ impl Sessions {
             store: self.store,
             region: self.params.region.clone(),
             start,
+            life: self.life,
             addr: self.params.addr.clone(),
             software: self.params.software.clone(),
             wall: cx.now.wall,
@@ -289,12 +292,7 @@ impl Sessions {
             return;
         }
         let again = state.peer.is_some();
-        if again
-            && state
-                .peer
-                .as_ref()
-                .is_some_and(|p| (&p.node, p.store, p.start) != (&hello.node, hello.store, hello.start))
-        {
+        if again && state.peer.as_ref().is_some_and(|p| p.node != hello.node || life(p) != life(&hello)) {
             return self.refuse(cx, link, ErrorCode::Protocol, "a link does not change its owner".to_owned());
         }
         let dialed = state.dialed.clone();
@@ -347,12 +345,13 @@ impl Sessions {
     /// Somebody has our own name.
     fn on_namesake(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>, hello: &Hello) {
         let Some(start) = self.start else { return };
-        if hello.store == self.store && hello.start == start {
+        let ours = Hello { start, life: self.life, store: self.store, addr: self.params.addr.clone(), ..hello.clone() };
+        if life(hello) == life(&ours) {
             self.facts.extend(dialed.map(Fact::SelfDialed));
             return self.close(cx, link);
         }
-        let ours = Hello { start, store: self.store, addr: self.params.addr.clone(), ..hello.clone() };
-        if hello.start > start {
+        // The later start is refused; of two that began at one mark, either.
+        if (hello.start, hello.life) > (start, self.life) {
             return self.refuse(cx, link, ErrorCode::Duplicate, duplicate_message(&ours, hello));
         }
         cx.fx.push(Effect::Stop { why: StopReason::Clone(duplicate_message(hello, &ours)) });
@@ -377,7 +376,7 @@ impl Sessions {
         }
         let rival = self.in_use.get(&hello.node).copied().filter(|rival| *rival != link);
         if let Some((rival, older)) = rival.and_then(|rival| Some((rival, self.links.get(&rival)?.peer.clone()?))) {
-            if (older.store, older.start) != (hello.store, hello.start) {
+            if life(&older) != life(&hello) {
                 return set(&mut self.links, link, State::Trial { rival, since: now });
             }
             if !self.prefers(link, rival, &hello.node) {
@@ -500,6 +499,11 @@ impl Sessions {
             }
         }
     }
+}
+
+/// What tells one life of a data directory from its next, and from that of a copy.
+fn life(hello: &Hello) -> (StoreId, Hlc, u32) {
+    (hello.store, hello.start, hello.life)
 }
 
 fn peer(link: LinkId, state: &Link) -> Option<Peer> {

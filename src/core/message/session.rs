@@ -25,6 +25,8 @@ pub struct Hello {
     pub region: RegionId,
     /// Its clock when this life began; tells a restart from a clone.
     pub start: Hlc,
+    /// Drawn anew in each life: two copies of one data directory may start at the same clock mark.
+    pub life: u32,
     /// Where it listens for peers.
     pub addr: Addr,
     /// Software version, for people.

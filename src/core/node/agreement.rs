@@ -123,8 +123,9 @@ impl Node {
     }
 
     /// The highest index of our ledger below `index`; everything under it is held or being fetched.
+    /// `None` in a newcomer, whose ledger begins with the genesis like all others.
     fn newest_below(&self, index: Index) -> Option<Index> {
-        Some(self.ledger_top.filter(|top| *top < index).unwrap_or(Index(0)))
+        self.ledger_top.filter(|top| *top < index)
     }
 
     fn on_leadership_changed(&mut self, cx: &mut Cx<'_>) {

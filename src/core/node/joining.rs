@@ -105,7 +105,7 @@ impl Node {
         let voters: Vec<_> = self.group.iter().flat_map(|g| g.voters().iter().cloned().collect::<Vec<_>>()).collect();
         let Some(peer) = voters.into_iter().map(|v| v.node).find(|node| *node != self.me.node) else { return };
         for document in documents.iter().filter(|document| document.header().index > Index(0)) {
-            self.archive.note_gap(cx, &own, document, below(document.header().index).or(Some(Index(0))), &peer);
+            self.archive.note_gap(cx, &own, document, below(document.header().index), &peer);
         }
     }
 }

@@ -81,7 +81,7 @@ impl Node {
     pub fn recover(params: Params, identity: StoreIdentity, recovered: Recovered, seed: u64, now: Now) -> Self {
         let mut rng = Rng::new(seed);
         let me = Voter { node: params.node.clone(), store: identity.id };
-        let sessions = Sessions::new(&params, identity.id, recovered.cluster);
+        let sessions = Sessions::new(&params, identity.id, rng.bits() as u32, recovered.cluster);
         let bodies = recovered.bodies.clone();
         let documents = recovered.documents.clone();
         let archive =

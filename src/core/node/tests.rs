@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::event::Ack;
 use crate::core::id::{Index, StoreId};
+use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
 use crate::core::time::Wall;
 
@@ -17,6 +18,7 @@ struct World {
     queue: VecDeque<(String, Event)>,
     replies: Vec<(String, RequestId, Reply)>,
     notices: Vec<(String, Notice)>,
+    said: Vec<(String, Message)>,
 }
 
 fn name(text: &str) -> NodeId {
@@ -35,6 +37,7 @@ impl World {
             queue: VecDeque::new(),
             replies: Vec::new(),
             notices: Vec::new(),
+            said: Vec::new(),
         };
         for (i, node) in names.iter().enumerate() {
             world.start(node, names, i as u128 + 1);
@@ -83,6 +86,7 @@ impl World {
                     let mut frame = Vec::new();
                     message.encode(&mut frame);
                     let message = Message::decode(&frame).expect("what we write we can read");
+                    self.said.push((node.to_owned(), message.clone()));
                     let event = Event::Received { link: *other, message: Box::new(message) };
                     self.queue.push_back((to.clone(), event));
                 }
@@ -240,7 +244,7 @@ fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
     let mut fx = Vec::new();
     node.handle(Event::Wake, world.now, &mut fx);
     node.handle(Event::LinkUp { link: LinkId(1), dialed: None }, world.now, &mut fx);
-    let hello = crate::core::message::session::Hello {
+    let hello = Hello {
         versions: (1, 1),
         cluster: node.view(world.now).cluster,
         name: "lab".into(),
@@ -248,6 +252,7 @@ fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
         store: StoreId(1),
         region: main,
         start: Hlc::new(world.now.wall, 0),
+        life: 1,
         addr: "gw-1".into(),
         software: "test".into(),
         wall: world.now.wall,
@@ -267,4 +272,25 @@ fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
         .collect();
     assert_eq!(sent.first(), Some(&"HELLO"), "{sent:?}");
     assert!(sent.len() > 1, "and then the link is used: {sent:?}");
+}
+
+#[test]
+fn a_copy_that_started_at_the_same_clock_mark_is_refused_and_never_takes_over_a_link() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    let hellos = world.said.iter().filter(|(node, _)| node == "gw-2");
+    let last =
+        hellos.filter_map(|(_, m)| if let Message::Hello(hello) = m { Some(hello.clone()) } else { None }).last();
+    let live = last.expect("gw-2 has greeted");
+    let copy = Hello { life: live.life ^ 1, addr: "elsewhere".into(), ..live };
+    let link = LinkId(999_999);
+    world.queue.push_back(("gw-1".into(), Event::LinkUp { link, dialed: None }));
+    world.queue.push_back(("gw-1".into(), Event::Received { link, message: Box::new(Message::Hello(copy)) }));
+    world.drain();
+    let refused = |w: &World| w.notices.iter().any(|(_, notice)| matches!(notice, Notice::DuplicateNode { .. }));
+    let downs = |w: &World| w.notices.iter().filter(|(_, notice)| matches!(notice, Notice::PeerDown { .. })).count();
+    let before = downs(&world);
+    world.run_until(SECONDS(5), refused);
+    assert!(refused(&world), "the copy is found out");
+    assert_eq!(downs(&world), before, "the live one keeps its link");
 }

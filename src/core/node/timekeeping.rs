@@ -111,7 +111,8 @@ impl Node {
     }
 
     pub(super) fn on_time_durable(&mut self, cx: &mut Cx<'_>) {
-        while let Some((_, mark)) = self.time.marks.front().copied().filter(|(write, _)| self.writes.is_durable(*write)) {
+        while let Some((_, mark)) = self.time.marks.front().copied().filter(|(write, _)| self.writes.is_durable(*write))
+        {
             self.time.marks.pop_front();
             self.time.clock.on_durable(mark);
         }

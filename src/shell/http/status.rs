@@ -142,6 +142,11 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
     }
 }
 
+/// Whether this very store votes.
+fn votes(api: &Api, view: &View) -> bool {
+    view.members.iter().any(|member| member.node == api.node.params().node && member.voter)
+}
+
 fn not_joined(view: &View) -> String {
     if let Some(why) = &view.refused {
         return format!("refused by its peers: {why}");
@@ -218,7 +223,7 @@ fn own_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
             reasons.push(format!("refuses readings of {origin} from the future ({count} so far): its clock is fast"));
         }
     }
-    if let Some(why) = &api.set_aside {
+    if let (Some(why), false) = (&api.set_aside, votes(api, view)) {
         reasons.push(format!("its store was corrupt and has been set aside ({why})"));
     }
     for source in (api.sources)().iter().filter(|source| !source.ok) {
