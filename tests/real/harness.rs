@@ -36,7 +36,9 @@ impl Cluster {
         let home = tempfile::tempdir().unwrap();
         let addrs = free(6);
         let (peers, apis) = (addrs[..3].to_vec(), addrs[3..].to_vec());
-        let mut text = "name = \"test\"\n[defaults.consensus]\ncheckpoint_interval = \"300ms\"\n".to_owned();
+        let mut text = "name = \"test\"\n[defaults.consensus]\ncheckpoint_interval = \"300ms\"\n\
+                        voter_replace_after = \"2s\"\n"
+            .to_owned();
         for i in 0..3 {
             let (id, listen, api) = (i + 1, &peers[i], &apis[i]);
             write!(text, "[[nodes]]\nid = \"gw-{id}\"\nlisten = \"{listen}\"\napi = \"{api}\"\n").unwrap();
@@ -65,8 +67,25 @@ impl Cluster {
         command
     }
 
+    /// Runs a command to its end. One that does not end is killed, and the test fails with what it said.
     pub fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(said.reopen().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let output = runtime.block_on(async {
+            let mut command = tokio::process::Command::from(command);
+            let child = command.kill_on_drop(true).spawn().unwrap();
+            tokio::time::timeout(PATIENCE, child.wait_with_output()).await
+        });
+        let stderr = std::fs::read(said.path()).unwrap();
+        match output {
+            Ok(output) => Output { stderr, ..output.unwrap() },
+            Err(_) => {
+                let end = String::from_utf8_lossy(&stderr[stderr.len().saturating_sub(4000)..]).into_owned();
+                panic!("sensorctl {}: did not end\n{end}", args.join(" "))
+            }
+        }
     }
 
     /// Runs a command that must succeed, and gives what it printed.
@@ -107,7 +126,7 @@ impl Cluster {
     fn logs(&self) -> String {
         let tail = |node: &str| {
             let log = self.log(node);
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("committed group")).collect();
             format!("--- {node}\n{}\n", lines[lines.len().saturating_sub(15)..].join("\n"))
         };
         ["gw-1", "gw-2", "gw-3"].map(tail).concat()

@@ -1,6 +1,7 @@
 //! Stores that are wiped, corrupt, cloned, full, or recovered from (rule C11).
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use crate::harness::Cluster;
@@ -98,12 +99,22 @@ fn a_directory_that_cannot_be_used_is_a_clear_error() {
     assert!(said.contains("a file stands where the directory should be"), "{said}");
 }
 
+/// Takes a small disk away at the end, so that its directory can go.
+struct Unmounted(std::path::PathBuf);
+
+impl Drop for Unmounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
 #[test]
 fn a_full_disk_stops_the_node_and_says_so() {
     let c = Cluster::prepare();
     let disk = c.home.path().join("disk");
     fs::create_dir(&disk).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1500k", "none"]).arg(&disk).output();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&disk).output();
+    let _unmounted = Unmounted(disk.clone());
     if !mounted.is_ok_and(|output| output.status.success()) {
         eprintln!("SKIPPED: no right to mount a small disk");
         return;
@@ -115,8 +126,16 @@ fn a_full_disk_stops_the_node_and_says_so() {
         disk.display()
     );
     fs::write(&config, text).unwrap();
-    let said = c.fails(1, &["node", "--config", &config.display().to_string()]);
-    let _ = Command::new("umount").arg(&disk).output();
+    let log = c.home.path().join("log");
+    let mut command = c.command(&["node", "--config", &config.display().to_string()]);
+    let mut node = command.stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(&log).unwrap();
+    c.until("it commits", || said().contains("index=3 ").then_some(()));
+    let mut filler = fs::File::create(disk.join("filler")).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let status = c.until("it stops", || node.try_wait().unwrap());
+    let said = said();
+    assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("the disk is full; make room and start the node again"), "{said}");
 }
 

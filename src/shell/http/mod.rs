@@ -15,11 +15,14 @@ mod status;
 mod watch;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::core::time::Mono;
@@ -32,6 +35,9 @@ pub use serve::serve;
 
 /// Longest request body, in bytes.
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a request body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells how the local sources are doing.
 pub type SourcesStatus = Arc<dyn Fn() -> Vec<SourceStatus> + Send + Sync>;
@@ -76,9 +82,30 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
+}
+
+/// Takes a request's body in whole before anybody works on it, unless it is too long or too slow.
+async fn whole(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let too_long = || {
+        let why = format!("a request body has at most {BODY_BYTES_MAX} bytes; send several");
+        error::Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", why).into_response()
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return too_long();
+    }
+    match tokio::time::timeout(BODY_PATIENCE, to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Ok(Err(_)) => too_long(),
+        Err(_) => {
+            let why = format!("the request body did not arrive within {} s", BODY_PATIENCE.as_secs());
+            error::Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", why).into_response()
+        }
+    }
 }
 
 async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {

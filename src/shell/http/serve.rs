@@ -15,7 +15,7 @@ use tracing::warn;
 /// Connections at a time; the next waits until one ends.
 const CONNECTIONS_MAX: usize = 512;
 /// How long the head of a request may take to arrive, an idle connection included.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Longest request head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
