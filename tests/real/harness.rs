@@ -1,5 +1,7 @@
 //! A cluster of real processes on ports of its own, in a directory of its own, gone at the end of the test.
 
+#![allow(clippy::disallowed_methods, reason = "patience with real processes is real time")]
+
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -280,7 +280,7 @@ fn a_copy_that_started_at_the_same_clock_mark_is_refused_and_never_takes_over_a_
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
     let hellos = world.said.iter().filter(|(node, _)| node == "gw-2");
     let last =
-        hellos.filter_map(|(_, m)| if let Message::Hello(hello) = m { Some(hello.clone()) } else { None }).last();
+        hellos.filter_map(|(_, m)| if let Message::Hello(hello) = m { Some(hello.clone()) } else { None }).next_back();
     let live = last.expect("gw-2 has greeted");
     let copy = Hello { life: live.life ^ 1, addr: "elsewhere".into(), ..live };
     let link = LinkId(999_999);
