@@ -21,7 +21,7 @@ pub enum Fact {
     Accepted { from: NodeId, key: Key, entry: Entry, meaning: Meaning },
     /// An entry was refused.
     Refused { from: NodeId, key: Key, why: EntryRefusal },
-    /// Somebody holds an entry of our own origin that we do not.
+    /// Somebody held an entry of our own origin that we did not: we wrote it and forgot it in a crash.
     OwnOrigin { key: Key, entry: Entry },
     /// A peer's wall clock against ours.
     ClockOffset { node: NodeId, offset_ms: i64 },
@@ -37,6 +37,8 @@ pub struct Gossip {
     repair_due: Mono,
     session: u64,
     equal: BTreeMap<NodeId, bool>,
+    /// Peers whose answer to a repair is not complete yet, and whether it has brought anything settled so far.
+    missed: BTreeMap<NodeId, bool>,
     facts: Vec<Fact>,
 }
 
@@ -51,6 +53,7 @@ impl Gossip {
             repair_due: Mono::ZERO,
             session: 0,
             equal: BTreeMap::new(),
+            missed: BTreeMap::new(),
             facts: Vec::new(),
         }
     }
@@ -71,6 +74,7 @@ impl Gossip {
     pub fn on_link_down(&mut self, link: LinkId) {
         if let Some(peer) = self.peers.remove(&link) {
             self.equal.remove(&peer.node);
+            self.missed.remove(&peer.node);
         }
     }
 
@@ -118,8 +122,9 @@ impl Gossip {
 
     fn send_all(&self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
         let all: Vec<KeyedEntry> = store.iter().map(|(key, entry)| KeyedEntry::new(key, entry)).collect();
-        for chunk in all.chunks(1000) {
-            let update = StateUpdate { session: self.session, entries: chunk.to_vec(), more: false };
+        let mut chunks = all.chunks(1000).peekable();
+        while let Some(chunk) = chunks.next() {
+            let update = StateUpdate { session: self.session, entries: chunk.to_vec(), more: chunks.peek().is_some() };
             cx.send(link, Message::StateUpdate(update));
         }
     }
@@ -133,7 +138,7 @@ impl Gossip {
         update: SensorUpdate,
         wall: Wall,
     ) {
-        self.merge(cx, store, link, update.entries, wall);
+        let _ = self.merge(cx, store, link, update.entries, wall);
     }
 
     /// Repair brought entries.
@@ -145,28 +150,42 @@ impl Gossip {
         update: StateUpdate,
         wall: Wall,
     ) {
-        self.merge(cx, store, link, update.entries, wall);
+        let Some(node) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return };
+        let settled = self.merge(cx, store, link, update.entries, wall);
+        let missed = self.missed.remove(&node).unwrap_or(false) || settled;
+        match update.more {
+            true => self.missed.insert(node, missed),
+            false => self.equal.insert(node, !missed),
+        };
     }
 
-    fn merge(&mut self, cx: &mut Cx<'_>, store: &mut Store, link: LinkId, entries: Vec<KeyedEntry>, wall: Wall) {
-        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return };
+    /// True if anything new had been written so long ago that push should have brought it.
+    fn merge(
+        &mut self,
+        cx: &mut Cx<'_>,
+        store: &mut Store,
+        link: LinkId,
+        entries: Vec<KeyedEntry>,
+        wall: Wall,
+    ) -> bool {
+        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return false };
+        let settled_by = wall - self.params.gossip.settle_after;
+        let mut settled = false;
         let mut fresh = Vec::new();
         let mut confirmed = Vec::new();
         for keyed in entries {
-            if keyed.origin == self.params.node {
-                let (key, entry) = keyed.into_parts();
-                if store.get(&key).is_none_or(|held| entry.supersedes(held)) {
-                    self.facts.push(Fact::OwnOrigin { key, entry });
-                }
-                continue;
-            }
+            let own = keyed.origin == self.params.node;
             if keyed.confirm && keyed.origin == from {
                 confirmed.push((keyed.channel.clone(), keyed.stamp));
             }
             match store.admit(keyed, wall) {
                 Outcome::New { key, entry, meaning } => {
+                    settled |= entry.stamp.wall() < settled_by;
                     fresh.push(key.clone());
-                    self.facts.push(Fact::Accepted { from: from.clone(), key, entry, meaning });
+                    self.facts.push(match own {
+                        true => Fact::OwnOrigin { key, entry },
+                        false => Fact::Accepted { from: from.clone(), key, entry, meaning },
+                    });
                 }
                 Outcome::Duplicate => {}
                 Outcome::Refused { key, why } => self.facts.push(Fact::Refused { from: from.clone(), key, why }),
@@ -177,6 +196,7 @@ impl Gossip {
         }
         let links: Vec<LinkId> = self.peers.keys().copied().filter(|other| *other != link).collect();
         self.push(cx, store, &fresh, false, &links);
+        settled
     }
 
     /// A peer shows what its state looks like.
@@ -184,9 +204,9 @@ impl Gossip {
         let Some(peer) = self.peers.get(&link) else { return };
         let offset_ms = digest.wall.millis_after(cx.now.wall);
         self.facts.push(Fact::ClockOffset { node: peer.node.clone(), offset_ms });
-        let equal = store.summary() == (digest.count, digest.sum);
-        self.equal.insert(peer.node.clone(), equal);
-        if !equal {
+        if store.summary() == (digest.count, digest.sum) {
+            self.equal.insert(peer.node.clone(), true);
+        } else {
             self.send_all(cx, store, link);
             cx.send(
                 link,

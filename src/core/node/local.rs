@@ -125,15 +125,19 @@ impl Node {
         self.publish_self(cx, false);
     }
 
+    /// An entry of our own is new in the state: it goes to disk soon, if its kind does.
+    pub(super) fn note_own_kept(&mut self, cx: &Cx<'_>, channel: &Channel) {
+        if !channel.is_system() || channel.as_str().starts_with(system::FORGET) {
+            self.pending.dirty.insert(channel.clone());
+            self.pending.flush_due = self.pending.flush_due.min(cx.now.mono + self.params.store_interval);
+        }
+    }
+
     /// Puts stamped entries of our own into the state and on their way.
     fn put_own(&mut self, cx: &mut Cx<'_>, entries: Vec<(Channel, Entry)>, confirm: bool) {
         let mut keys = Vec::with_capacity(entries.len());
         for (channel, entry) in entries {
-            let durable = !channel.is_system() || channel.as_str().starts_with(system::FORGET);
-            if durable {
-                self.pending.dirty.insert(channel.clone());
-                self.pending.flush_due = self.pending.flush_due.min(cx.now.mono + self.params.store_interval);
-            }
+            self.note_own_kept(cx, &channel);
             let key = Key::new(self.me.node.clone(), channel);
             self.store.insert_own(key.clone(), entry.clone());
             cx.fx.push(Effect::Changed { key: key.clone(), entry });

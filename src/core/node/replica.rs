@@ -101,7 +101,7 @@ impl Node {
             match fact {
                 gossip::Fact::Accepted { key, entry, meaning, .. } => self.on_accepted(cx, key, entry, meaning),
                 gossip::Fact::Refused { from, key, why } => self.note_refusal(cx, from, key, why),
-                gossip::Fact::OwnOrigin { key, entry } => self.on_own_origin(cx, &key, &entry),
+                gossip::Fact::OwnOrigin { key, entry } => self.on_own_origin(cx, key, entry),
                 gossip::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
             }
         }
@@ -141,14 +141,15 @@ impl Node {
         }
     }
 
-    /// Somebody shows us an entry of our own that we do not remember: our clock moves above it.
-    fn on_own_origin(&mut self, cx: &mut Cx<'_>, _key: &Key, entry: &Entry) {
-        let ahead = entry.stamp.wall().millis_after(self.time.trusted(cx.now));
-        if ahead > self.params.clock_skew_max.as_millis() as i64 || entry.stamp <= self.time.last() {
-            return;
+    /// An entry that we wrote and forgot in a crash is back: our clock moves above it.
+    fn on_own_origin(&mut self, cx: &mut Cx<'_>, key: Key, entry: Entry) {
+        let stamp = entry.stamp;
+        self.note_own_kept(cx, &key.channel);
+        cx.fx.push(Effect::Changed { key, entry });
+        if stamp > self.time.last() {
+            self.time.observe(stamp);
+            self.publish_live_again(cx);
         }
-        self.time.observe(entry.stamp);
-        self.publish_live_again(cx);
     }
 
     fn on_life(&mut self, cx: &mut Cx<'_>, node: &NodeId, state: Life) {

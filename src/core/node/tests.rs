@@ -6,6 +6,7 @@ use crate::core::event::Ack;
 use crate::core::id::{Index, StoreId};
 use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
+use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
 use crate::core::time::Wall;
 
 /// Nodes on a perfect network and perfect disks: every effect happens at once, in order.
@@ -293,4 +294,22 @@ fn a_copy_that_started_at_the_same_clock_mark_is_refused_and_never_takes_over_a_
     world.run_until(SECONDS(5), refused);
     assert!(refused(&world), "the copy is found out");
     assert_eq!(downs(&world), before, "the live one keeps its link");
+}
+
+#[test]
+fn an_entry_that_its_origin_lost_in_a_crash_comes_back_to_it() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    let key = Key::new(name("gw-1"), Channel::new("@suspect/gw-3").unwrap());
+    let stamp = Hlc::new(world.now.wall, 0);
+    let doubt = crate::core::state::system::Suspicion { of: Hlc::new(world.now.wall, 0), refused: false };
+    let lost = Entry { value: Value::of(&doubt), stamp, scope: Scope::Global };
+    for node in ["gw-2", "gw-3"] {
+        let admitted = world.nodes.get_mut(node).unwrap().store.admit(KeyedEntry::new(&key, &lost), world.now.wall);
+        assert!(matches!(admitted, crate::core::state::store::Outcome::New { .. }), "{admitted:?}");
+    }
+    world.run_until(SECONDS(20), |w| {
+        let sums: Vec<_> = w.nodes.values().map(|node| node.store.summary()).collect();
+        sums.iter().all(|sum| *sum == sums[0]) && w.nodes["gw-1"].store.get(&key).is_some()
+    });
 }
