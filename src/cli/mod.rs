@@ -3,6 +3,7 @@
 pub mod error;
 pub mod output;
 
+mod bench;
 mod checkpoint;
 mod client;
 mod cluster;
@@ -81,6 +82,8 @@ enum Verb {
     Leader(leader::LeaderArgs),
     /// Drop a departed node's readings everywhere
     Forget(forget::ForgetArgs),
+    /// Measure a cluster of real processes on this machine
+    Bench(bench::BenchArgs),
     /// Check or show a configuration
     Config(config::ConfigArgs),
     /// Look for what is wrong with this machine or cluster
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Regions(args) => wait_for(regions::run(&cx, args)),
         Verb::Leader(args) => wait_for(leader::run(&cx, args)),
         Verb::Forget(args) => wait_for(forget::run(&cx, args)),
+        Verb::Bench(args) => bench::run(&cx, args),
         Verb::Config(args) => config::run(&cx, args),
         Verb::Doctor(args) => wait_for(doctor::run(&cx, args)),
         Verb::Wait(args) => wait_for(wait::run(&cx, args)),

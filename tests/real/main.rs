@@ -1,6 +1,7 @@
 //! Real processes over loopback, as a user runs them.
 
 mod attacks;
+mod benches;
 mod crashes;
 mod harness;
 mod life;

@@ -112,6 +112,12 @@ impl Metrics {
         self.bytes.get_or_create(&labels).inc_by(bytes as u64);
     }
 
+    /// Frames of a type so far in one direction, and their bytes.
+    pub fn frames(&self, direction: &'static str, kind: &'static str) -> (u64, u64) {
+        let labels = [("type", kind), ("direction", direction)];
+        (self.frames.get_or_create(&labels).get(), self.bytes.get_or_create(&labels).get())
+    }
+
     /// A batch of writes took this long.
     pub fn observe_fsync(&self, took: Duration) {
         self.fsync.observe(took.as_secs_f64());

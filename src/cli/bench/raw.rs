@@ -1,0 +1,65 @@
+//! The yardstick: plain TCP, one writer to all receivers, each frame waited for.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::cli::bench::plan::Schedule;
+use crate::cli::error::CliError;
+use crate::shell::clock::machine_micros;
+
+/// Answers every frame with the time at which it was whole.
+pub async fn receive(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            // The writer going away is the end.
+            let _ = answer(stream).await;
+        });
+    }
+}
+
+async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut content = Vec::new();
+    loop {
+        let length = stream.read_u32().await? as usize;
+        content.resize(length, 0);
+        stream.read_exact(&mut content).await?;
+        stream.write_u64(machine_micros()).await?;
+    }
+}
+
+/// Writes what falls to `places`: latencies in µs until the last receiver had each frame, and how many were begun
+/// more than one interval late.
+///
+/// # Errors
+/// If a receiver cannot be reached or goes away.
+pub async fn write(
+    schedule: Schedule,
+    receivers: &[String],
+    bytes: usize,
+    places: &[usize],
+) -> Result<(Vec<u64>, u64), CliError> {
+    let mut streams = Vec::new();
+    for receiver in receivers {
+        let stream = TcpStream::connect(receiver).await?;
+        stream.set_nodelay(true)?;
+        streams.push(stream);
+    }
+    let mut frame = (bytes as u32).to_be_bytes().to_vec();
+    frame.resize(4 + bytes, b'x');
+    let (mut latencies, mut missed) = (Vec::new(), 0);
+    for (_, _, due) in schedule.updates().filter(|(_, writer, _)| places.contains(writer)) {
+        super::member::wait_until(due).await;
+        let begun = machine_micros();
+        missed += u64::from(begun > due + schedule.interval_us);
+        for stream in &mut streams {
+            stream.write_all(&frame).await?;
+        }
+        let mut last = begun;
+        for stream in &mut streams {
+            last = last.max(stream.read_u64().await?);
+        }
+        latencies.push(last - begun);
+    }
+    Ok((latencies, missed))
+}
