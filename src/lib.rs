@@ -9,3 +9,4 @@ pub mod core;
 pub mod docs;
 #[cfg(feature = "shell")]
 pub mod shell;
+pub mod sim;

@@ -19,6 +19,7 @@ mod node;
 mod put;
 mod regions;
 mod sensors;
+mod sim;
 mod status;
 mod wait;
 mod watch;
@@ -84,6 +85,8 @@ enum Verb {
     Forget(forget::ForgetArgs),
     /// Measure a cluster of real processes on this machine
     Bench(bench::BenchArgs),
+    /// Run the same nodes under virtual time and faults, from a seed
+    Sim(sim::SimArgs),
     /// Check or show a configuration
     Config(config::ConfigArgs),
     /// Look for what is wrong with this machine or cluster
@@ -145,6 +148,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Leader(args) => wait_for(leader::run(&cx, args)),
         Verb::Forget(args) => wait_for(forget::run(&cx, args)),
         Verb::Bench(args) => bench::run(&cx, args),
+        Verb::Sim(args) => sim::run(&cx, args),
         Verb::Config(args) => config::run(&cx, args),
         Verb::Doctor(args) => wait_for(doctor::run(&cx, args)),
         Verb::Wait(args) => wait_for(wait::run(&cx, args)),

@@ -1,0 +1,235 @@
+//! `sensorctl sim`: the shipped nodes under virtual time, from a seed.
+
+mod scenarios;
+mod sweep;
+
+use std::io::Write as _;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::error::{CliError, Kind};
+use crate::cli::output::{self, Column, Rows, number, text};
+use crate::sim::cluster::{Report, run as simulate};
+use crate::sim::fault::Fault;
+use crate::sim::minimize::minimize;
+use crate::sim::scenario::Scenario;
+use crate::sim::swarm::{Cut, Plan};
+use crate::sim::trace::Trace;
+
+#[derive(Args)]
+pub struct SimArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Run one seed of a scenario, twice, and compare the traces
+    Run(RunArgs),
+    /// Run many seeds
+    Sweep(sweep::SweepArgs),
+    /// List the scenarios that come with the program
+    List,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// A scenario that comes with the program, or a file
+    #[arg(default_value = "mixed")]
+    scenario: String,
+    /// The seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print everything that happens, on stderr
+    #[arg(long)]
+    trace: bool,
+    /// Leave this fault out; may be given again
+    #[arg(long, value_name = "FAULT")]
+    without: Vec<String>,
+    /// Length of the part with faults, in virtual seconds
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<f64>,
+    /// Look for fewer faults and a shorter run that break the same rule
+    #[arg(long)]
+    minimize: bool,
+}
+
+/// What a run or a sweep found, by the names that scripts rely on.
+#[derive(Serialize)]
+struct Found {
+    schema: &'static str,
+    scenario: String,
+    seeds: u64,
+    steps: u64,
+    steps_per_s: f64,
+    virtual_s: f64,
+    commits: u64,
+    elections: u64,
+    answered: u64,
+    violations: Vec<Broken>,
+    faults: std::collections::BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone, Serialize)]
+struct Broken {
+    seed: u64,
+    scenario: String,
+    oracle: String,
+    detail: String,
+    replay: String,
+}
+
+pub fn run(cx: &Context, args: SimArgs) -> Result<(), CliError> {
+    match args.what {
+        What::Run(args) => one(cx, &args),
+        What::Sweep(args) => sweep::run(cx, &args),
+        What::List => list(cx),
+    }
+}
+
+fn one(cx: &Context, args: &RunArgs) -> Result<(), CliError> {
+    let scenario = scenarios::find(&args.scenario)?;
+    let mut without = Vec::new();
+    for name in &args.without {
+        without.push(Fault::named(name).ok_or_else(|| {
+            let all: Vec<&str> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
+            CliError::usage(format!("no fault is called {name:?}; there are: {}", all.join(", ")))
+        })?);
+    }
+    let cut = Cut { without, duration_s: args.duration };
+    let plan = Plan::draw(&scenario, args.seed, &cut);
+    let begun = crate::shell::clock::machine_micros();
+    let trace = match args.trace {
+        true => Trace::told(Box::new(|line| {
+            let _ = writeln!(anstream::stderr(), "{line}");
+        })),
+        false => Trace::default(),
+    };
+    let report = simulate(&plan, trace);
+    let took_us = crate::shell::clock::machine_micros() - begun;
+    let again = simulate(&plan, Trace::default());
+    if again != report {
+        return Err(CliError::failed(format!(
+            "seed {} leaves the trace {:016x} once and {:016x} again: the simulation is not deterministic",
+            args.seed, report.trace, again.trace
+        )));
+    }
+    let found =
+        Found::of(&scenario, std::slice::from_ref(&report), took_us, |_| replay(&args.scenario, args.seed, &cut));
+    found.print(cx)?;
+    if args.minimize && report.violation.is_some() {
+        eprintln!("\nlooking for a smaller run");
+        if let Some((cut, _)) = minimize(&scenario, args.seed, |_| ()) {
+            eprintln!("{}", replay(&args.scenario, args.seed, &cut));
+        }
+    }
+    found.verdict()
+}
+
+/// The one command that shows a failure again.
+fn replay(scenario: &str, seed: u64, cut: &Cut) -> String {
+    let mut text = format!("sensorctl sim run {scenario} --seed {seed}");
+    for fault in &cut.without {
+        text.push_str(&format!(" --without {}", fault.as_str()));
+    }
+    if let Some(duration) = cut.duration_s {
+        text.push_str(&format!(" --duration {duration}"));
+    }
+    text
+}
+
+impl Found {
+    fn of(scenario: &Scenario, reports: &[Report], took_us: u64, replay: impl Fn(u64) -> String) -> Self {
+        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+        let steps = sum(|report| report.steps);
+        let broken = |report: &Report| {
+            let violation = report.violation.clone()?;
+            Some(Broken {
+                seed: report.seed,
+                scenario: scenario.name.clone(),
+                oracle: violation.oracle.to_owned(),
+                detail: violation.detail,
+                replay: replay(report.seed),
+            })
+        };
+        let count = |fault: Fault| reports.iter().map(|report| report.faults[fault]).sum::<u64>();
+        Self {
+            schema: "sensorctl/sim/v1",
+            scenario: scenario.name.clone(),
+            seeds: reports.len() as u64,
+            steps,
+            steps_per_s: steps as f64 * 1e6 / took_us.max(1) as f64,
+            virtual_s: sum(|report| report.virtual_us) as f64 / 1e6,
+            commits: sum(|report| report.commits),
+            elections: sum(|report| report.elections),
+            answered: sum(|report| report.answered),
+            violations: reports.iter().filter_map(broken).collect(),
+            faults: Fault::ALL.iter().map(|f| (f.as_str(), count(*f))).filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+
+    fn print(&self, cx: &Context) -> Result<(), CliError> {
+        const COLUMNS: &[Column] = &[
+            text("scenario"),
+            number("seeds"),
+            number("steps"),
+            number("steps/s"),
+            number("virtual time"),
+            number("elections"),
+            number("commits"),
+            number("answers"),
+            number("violations"),
+        ];
+        output::print(cx.format, self, &self.violations, || {
+            let mut rows = Rows::new(COLUMNS);
+            rows.push(vec![
+                self.scenario.clone(),
+                self.seeds.to_string(),
+                self.steps.to_string(),
+                format!("{:.0}", self.steps_per_s),
+                output::duration_ms((self.virtual_s * 1000.0) as u64),
+                self.elections.to_string(),
+                self.commits.to_string(),
+                self.answered.to_string(),
+                self.violations.len().to_string(),
+            ]);
+            rows
+        })?;
+        if cx.format.is_for_people() {
+            let faults: Vec<String> = self.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
+            eprintln!("\nfaults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+            for broken in &self.violations {
+                eprintln!("\nseed {} breaks {}: {}\n  {}", broken.seed, broken.oracle, broken.detail, broken.replay);
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self) -> Result<(), CliError> {
+        match self.violations.is_empty() {
+            true => Ok(()),
+            false => Err(CliError::silent(Kind::Failed)),
+        }
+    }
+}
+
+fn list(cx: &Context) -> Result<(), CliError> {
+    const COLUMNS: &[Column] =
+        &[text("scenario"), number("voters"), number("observers"), number("faults"), text("about")];
+    let all = scenarios::all();
+    output::print(cx.format, &all, &all, || {
+        let mut rows = Rows::new(COLUMNS);
+        for scenario in &all {
+            rows.push(vec![
+                scenario.name.clone(),
+                scenario.voters.to_string(),
+                scenario.observers.to_string(),
+                scenario.faults.len().to_string(),
+                scenario.about.clone(),
+            ]);
+        }
+        rows
+    })
+}

@@ -1,0 +1,220 @@
+//! The judges: rules C1 to C11 and the promises to the outside, over all nodes at once, after every step.
+//!
+//! They see what a real observer could see, and no node's memory: what is durable on disks, what is said on
+//! wires, what is told in notices, what clients are answered. Each judge is small, keeps what it must remember,
+//! and is shown a violation by its own test.
+
+pub mod terms;
+pub mod votes;
+pub mod leaders;
+pub mod quorums;
+pub mod ledger;
+pub mod voters;
+pub mod reads;
+pub mod stamps;
+pub mod merges;
+pub mod acks;
+
+use crate::core::hard_state::{Position, Record};
+use crate::core::id::{GroupId, Voter};
+use crate::core::message::Message;
+use crate::core::notice::Notice;
+use crate::sim::disk::Store;
+
+/// What a judge says: nothing, or what is wrong.
+pub type Verdict = Result<(), String>;
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Whose rule.
+    pub oracle: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// All judges of agreement.
+#[derive(Debug, Default)]
+pub struct Oracles {
+    /// C1.
+    pub terms: terms::Terms,
+    /// C2, C11.
+    pub votes: votes::Votes,
+    /// One leader a term.
+    pub leaders: leaders::Leaders,
+    /// C4 to C6.
+    pub quorums: quorums::Quorums,
+    /// C9.
+    pub ledger: ledger::Ledger,
+    /// C7.
+    pub voters: voters::Configurations,
+    /// C10.
+    pub reads: reads::Reads,
+    /// Stamps.
+    pub stamps: stamps::Stamps,
+    /// Merge.
+    pub merges: merges::Merges,
+    /// Acknowledged writes.
+    pub acks: acks::Acks,
+}
+
+/// Who does something, and what is durable where it does it.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    /// Its identity.
+    pub voter: &'a Voter,
+    /// Its disk.
+    pub store: &'a Store,
+}
+
+impl Oracles {
+    /// A record has become durable.
+    ///
+    /// # Errors
+    /// [`Violation`] if a rule is broken.
+    pub fn durable(&mut self, actor: Actor<'_>, record: &Record) -> Result<(), Violation> {
+        match record {
+            Record::Hard(group, hard) => {
+                let store = actor.voter.store;
+                judged("C1 terms", self.terms.durable(store, group, hard.term))?;
+                judged("C2 votes", self.votes.durable(store, group, hard))?;
+                judged("C4 accepted", quorums::held(actor.store, hard))?;
+                judged("C9 ledger", self.ledger.durable(store, group, hard.committed))?;
+                self.quorums.accepted(group, actor.voter, hard.accepted);
+                if let Some(at) = hard.committed {
+                    self.committed(group, at)?;
+                }
+            }
+            Record::Document(document) => {
+                self.ledger.document(document);
+                self.quorums.document(document);
+                judged("C7 voters", self.voters.document(document))?;
+            }
+            Record::Committed(group, at) => self.committed(group, *at)?,
+            Record::Own(entry) => judged("stamps", self.stamps.written(entry))?,
+            Record::Cluster(_)
+            | Record::Body(_)
+            | Record::ClockMark(_)
+            | Record::KeepBody(_)
+            | Record::DropBody(_)
+            | Record::DropOwn(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A message is sent.
+    ///
+    /// # Errors
+    /// [`Violation`] if a rule is broken.
+    pub fn sent(&mut self, actor: Actor<'_>, message: &Message) -> Result<(), Violation> {
+        match message {
+            Message::Heartbeat(beat) => {
+                judged("one leader", self.leaders.speaks(&beat.group, beat.term, actor.voter))?;
+                judged("C1 terms", terms::still_in(actor.store, &beat.group, beat.term))?;
+                if let Some(at) = beat.committed {
+                    self.committed(&beat.group, at)?;
+                }
+            }
+            Message::CheckpointPropose(propose) => {
+                judged("one leader", self.leaders.speaks(&propose.group, propose.term, actor.voter))?;
+                judged("C1 terms", terms::still_in(actor.store, &propose.group, propose.term))?;
+                let at = Position { index: propose.index, hash: propose.hash };
+                judged("C5 one proposal", self.leaders.proposes(&propose.group, propose.term, at))?;
+            }
+            Message::ElectionVote(vote) => judged("C2 votes", self.votes.sent(actor, vote))?,
+            Message::CheckpointAck(ack) if ack.accepted => {
+                judged("C4 accepted", quorums::acknowledged(actor, ack))?;
+                self.quorums.acked(ack);
+            }
+            Message::ElectionRequest(request) => {
+                judged("C2 votes", votes::campaigns(actor, request))?;
+            }
+            Message::HeartbeatAck(_)
+            | Message::CheckpointAck(_)
+            | Message::Hello(_)
+            | Message::Keepalive(_)
+            | Message::Error(_)
+            | Message::SensorUpdate(_)
+            | Message::Confirm(_)
+            | Message::Prune(_)
+            | Message::Graft(_)
+            | Message::StateDigest(_)
+            | Message::StateRequest(_)
+            | Message::StateUpdate(_)
+            | Message::CheckpointFetch(_)
+            | Message::CheckpointBody(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Something is told.
+    ///
+    /// # Errors
+    /// [`Violation`] if a rule is broken.
+    pub fn told(&mut self, actor: Actor<'_>, notice: &Notice) -> Result<(), Violation> {
+        match notice {
+            Notice::BecameLeader { group, term } => {
+                judged("one leader", self.leaders.became(group, *term, actor.voter))
+            }
+            Notice::Committed { group, position, .. } => self.committed(group, *position),
+            _ => Ok(()),
+        }
+    }
+
+    /// Somebody takes a document for committed.
+    ///
+    /// # Errors
+    /// [`Violation`] if a rule is broken.
+    pub fn committed(&mut self, group: &GroupId, at: Position) -> Result<(), Violation> {
+        if judged("C9 ledger", self.ledger.committed(group, at))? {
+            return Ok(());
+        }
+        judged("C6 quorum", self.quorums.committed(group, at, |term| self.leaders.of(group, term)))?;
+        self.reads.committed(group, at);
+        Ok(())
+    }
+}
+
+/// Names the judge.
+pub(crate) fn judged<T>(oracle: &'static str, verdict: Result<T, String>) -> Result<T, Violation> {
+    verdict.map_err(|detail| Violation { oracle, detail })
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use std::collections::BTreeSet;
+
+    use crate::core::hlc::{Hlc, Stamp};
+    use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId, StoreId, Voter};
+    use crate::core::ledger::document::{Counts, Document, Header};
+    use crate::core::voters::Voters;
+
+    pub fn main_group() -> GroupId {
+        GroupId::Region(RegionId::new("main").unwrap())
+    }
+
+    pub fn voter(name: &str, store: u128) -> Voter {
+        Voter { node: NodeId::new(name).unwrap(), store: StoreId(store) }
+    }
+
+    pub fn voters(names: &str) -> Voters {
+        let all: BTreeSet<Voter> = names.chars().map(|c| voter(&c.to_string(), c as u128)).collect();
+        Voters::of_region(RegionId::new("main").unwrap(), all).unwrap()
+    }
+
+    /// A document of the group `main` with voters named by single letters.
+    pub fn document(index: u64, parent: Option<&Document>, names: &str) -> Document {
+        let node = NodeId::new("a").unwrap();
+        Document::seal(Header {
+            group: main_group(),
+            index: Index(index),
+            parent: parent.map(Document::hash).or((index > 0).then(|| Hash::of(b"unknown"))),
+            taken_at: Stamp { time: Hlc::from_bits(index), node: node.clone() },
+            proposer: node,
+            voters: voters(names),
+            counts: Counts::default(),
+            body: None,
+            genesis: None,
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! C7: quorums of neighbouring configurations intersect. Judged by enumeration, not by the rule that should ensure it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::id::{GroupId, Hash, Voter};
+use crate::core::ledger::document::Document;
+use crate::core::voters::Voters;
+use crate::sim::oracles::Verdict;
+
+/// The configurations of all documents seen.
+#[derive(Debug, Default)]
+pub struct Configurations {
+    documents: BTreeMap<Hash, Document>,
+    checked: BTreeSet<(Hash, Hash)>,
+}
+
+impl Configurations {
+    /// A document became durable somewhere.
+    ///
+    /// # Errors
+    /// If a quorum of its voters can miss every quorum of its parent's.
+    pub fn document(&mut self, document: &Document) -> Verdict {
+        if self.documents.insert(document.hash(), document.clone()).is_some() {
+            return Ok(());
+        }
+        let group = document.header().group.clone();
+        let Some(parent) = document.header().parent.and_then(|parent| self.documents.get(&parent)) else {
+            return Ok(());
+        };
+        if !self.checked.insert((parent.hash(), document.hash())) {
+            return Ok(());
+        }
+        let (Some(old), Some(new)) = (voters(parent, &group), voters(document, &group)) else { return Ok(()) };
+        if old != new && !always_intersect(&old, &new) {
+            let index = document.header().index;
+            return Err(format!(
+                "quorums of {old:?} and of {new:?}, its successor at {index} of {group}, can miss each other"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn voters(document: &Document, group: &GroupId) -> Option<Voters> {
+    document.voters_in(group)
+}
+
+/// Tries every set of voters: none may be a quorum of one while its complement is a quorum of the other.
+fn always_intersect(a: &Voters, b: &Voters) -> bool {
+    let all: Vec<&Voter> = a.iter().chain(b.iter()).collect::<BTreeSet<_>>().into_iter().collect();
+    if all.len() > 16 {
+        return a.may_become(b);
+    }
+    (0u32..1 << all.len()).all(|set| {
+        let inside = |voter: &Voter| all.iter().position(|v| *v == voter).is_some_and(|i| set & (1 << i) != 0);
+        !(a.is_quorum(inside) && b.is_quorum(|voter| !inside(voter)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::oracles::samples::document;
+
+    #[test]
+    fn two_voters_changed_at_once_are_seen() {
+        let one = document(1, None, "abc");
+        let mut seen = Configurations::default();
+        assert_eq!(seen.document(&one), Ok(()));
+        assert_eq!(seen.document(&document(2, Some(&one), "abcd")), Ok(()));
+        assert_eq!(seen.document(&document(2, Some(&one), "ab")), Ok(()));
+        assert!(seen.document(&document(2, Some(&one), "abd")).is_err(), "a replacement is two documents");
+        assert!(seen.document(&document(2, Some(&one), "a")).is_err());
+    }
+}

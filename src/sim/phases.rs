@@ -1,0 +1,239 @@
+//! A run in three parts: faults; then a random quorum is whole and the rest stays broken, and a commit must come;
+//! then everything is whole, and everybody must become equal.
+
+use std::collections::BTreeSet;
+
+use crate::core::id::{GroupId, Index, Voter};
+use crate::core::node::Node;
+use crate::sim::cluster::Cluster;
+use crate::sim::queue::What;
+
+/// What a run is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Things go wrong.
+    Faults,
+    /// A quorum is whole, and must commit.
+    Quorum,
+    /// All is whole, and nobody writes.
+    Healed,
+    /// It has passed.
+    Done,
+}
+
+/// Election timeouts within which a whole quorum must commit: for elections to settle, links to be made again,
+/// clocks to be believed and what a deposed leader left behind to be fetched.
+const QUORUM_TIMEOUTS: u64 = 60;
+/// Virtual time within which everybody must be equal once all is whole, in microseconds.
+const EQUAL_WITHIN_US: u64 = 120_000_000;
+/// Time between looks, in microseconds.
+const LOOK_US: u64 = 100_000;
+/// Commits that must come after all is whole.
+const COMMITS_AFTER: u64 = 2;
+
+/// What the present phase must reach, and by when.
+#[derive(Debug, Default)]
+pub(crate) struct Goal {
+    by: u64,
+    /// Newest committed index of every group when the phase began.
+    from: Vec<(GroupId, Option<Index>)>,
+}
+
+impl Cluster {
+    pub(crate) fn start_phases(&mut self) {
+        let end = (self.plan.scenario.duration_s * 1e6) as u64;
+        self.queue.at(end, What::Look);
+    }
+
+    /// Looks whether the present phase is over.
+    pub(crate) fn on_look(&mut self) {
+        match self.phase {
+            Phase::Faults => self.begin_quorum(),
+            Phase::Quorum => {
+                if self.has_committed(1) {
+                    self.begin_healed();
+                } else if self.is_late() {
+                    let verdict = Err(format!("a whole quorum does not commit; {}", self.describe()));
+                    return self.judge("liveness", verdict);
+                }
+            }
+            Phase::Healed => match self.unequal() {
+                None => return self.phase = Phase::Done,
+                Some(why) if self.is_late() => {
+                    let verdict = Err(format!("{why}; {}", self.describe()));
+                    return self.judge("equal", verdict);
+                }
+                Some(_) => {}
+            },
+            Phase::Done => return,
+        }
+        self.queue.after(LOOK_US, What::Look);
+    }
+
+    fn groups(&self) -> BTreeSet<GroupId> {
+        (0..self.members.len()).map(|m| self.group_of(m)).collect()
+    }
+
+    fn set_goal(&mut self, phase: Phase, within_us: u64) {
+        self.phase = phase;
+        let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect();
+        self.goal = Goal { by: self.queue.now() + within_us, from };
+        let at = self.queue.now();
+        self.trace.remark(at, "sim", format_args!("{phase:?}"));
+    }
+
+    fn newest_index(&self, group: &GroupId) -> Option<Index> {
+        self.oracles.ledger.newest(group).map(|at| at.index)
+    }
+
+    fn is_late(&self) -> bool {
+        self.queue.now() > self.goal.by
+    }
+
+    /// Whether every group has committed this many documents since the phase began.
+    fn has_committed(&self, more: u64) -> bool {
+        self.goal.from.iter().all(|(group, from)| match (self.newest_index(group), from) {
+            (Some(newest), Some(from)) => newest.get() >= from.get() + more,
+            (newest, None) => newest.is_some(),
+            (None, Some(_)) => false,
+        })
+    }
+
+    fn begin_quorum(&mut self) {
+        self.set_goal(Phase::Quorum, QUORUM_TIMEOUTS * self.plan.scenario.timing.election_timeout_ms * 1000);
+        self.undo_all();
+        self.net.calm(&mut self.queue);
+        let at = self.queue.now();
+        let mut whole = BTreeSet::new();
+        for group in self.groups() {
+            whole.extend(self.draw_quorum(&group));
+        }
+        for m in 0..self.members.len() {
+            self.members[m].paused_until = 0;
+            self.members[m].dials_fail_until = 0;
+            self.members[m].clock.correct(at);
+            if whole.contains(&m) {
+                self.start(m);
+            } else {
+                self.leave_broken(m, &whole);
+            }
+        }
+        self.queue.after(0, What::Look);
+    }
+
+    /// Members that are a quorum whatever of the known documents is in force, drawn at random; everybody before
+    /// there is a document.
+    fn draw_quorum(&mut self, group: &GroupId) -> Vec<usize> {
+        let mut there: Vec<usize> = (0..self.members.len()).filter(|m| self.group_of(*m) == *group).collect();
+        let from = self.newest_index(group).unwrap_or(Index(0));
+        let voters: Vec<_> =
+            self.oracles.quorums.documents_from(group, from).filter_map(|document| document.voters_in(group)).collect();
+        if voters.is_empty() {
+            return there;
+        }
+        self.rng.shuffle(&mut there);
+        let mut quorum: Vec<usize> = Vec::new();
+        for m in there {
+            let has = |voter: &Voter| quorum.iter().any(|q| self.members[*q].voter == *voter);
+            if voters.iter().all(|voters| voters.is_quorum(has)) {
+                break;
+            }
+            if voters.iter().any(|voters| voters.contains(&self.members[m].voter)) {
+                quorum.push(m);
+            }
+        }
+        quorum
+    }
+
+    /// What is not of the quorum is dead, cut off, half cut off, or well, as chance will have it.
+    fn leave_broken(&mut self, m: usize, whole: &BTreeSet<usize>) {
+        match self.rng.below(5) {
+            0 => self.crash(m, true),
+            1 => {
+                for other in (0..self.members.len()).filter(|other| *other != m) {
+                    self.net.block(m, other);
+                    self.net.block(other, m);
+                }
+            }
+            // It is heard and hears nothing, or the other way round.
+            way @ (2 | 3) => {
+                for other in whole {
+                    let path = if way == 2 { (m, *other) } else { (*other, m) };
+                    self.net.block(path.0, path.1);
+                }
+            }
+            _ => self.start(m),
+        }
+    }
+
+    fn begin_healed(&mut self) {
+        self.set_goal(Phase::Healed, EQUAL_WITHIN_US);
+        let n = self.members.len();
+        for from in 0..n {
+            for to in 0..n {
+                while self.net.is_blocked(from, to) {
+                    self.net.unblock(&mut self.queue, from, to);
+                }
+            }
+        }
+        self.net.calm(&mut self.queue);
+        for m in 0..n {
+            self.start(m);
+        }
+    }
+
+    /// What is still missing of a cluster that is whole.
+    fn unequal(&self) -> Option<String> {
+        if !self.has_committed(COMMITS_AFTER) {
+            return Some("commits do not go on".to_owned());
+        }
+        let nodes: Vec<(usize, &Node)> =
+            self.members.iter().enumerate().filter_map(|(m, member)| Some((m, member.node.as_ref()?))).collect();
+        let sum = nodes.first()?.1.store().summary();
+        if let Some((m, node)) = nodes.iter().find(|(_, node)| node.store().summary() != sum) {
+            let (first, this) = (nodes[0].1.store(), node.store());
+            let differ = this.iter().find(|(key, entry)| first.get(key) != Some(*entry));
+            let lacks = first.iter().find(|(key, entry)| this.get(key) != Some(*entry));
+            let id = &self.members[*m].id;
+            return Some(format!(
+                "{id} differs from {}: it has {differ:?}, the other {lacks:?}",
+                self.members[nodes[0].0].id
+            ));
+        }
+        for (key, stamp) in self.oracles.acks.safe() {
+            let lacking = nodes.iter().find(|(_, node)| node.store().get(key).is_none_or(|held| held.stamp < stamp));
+            if let Some((m, _)) = lacking {
+                return Some(format!("{} lacks {key} at {stamp}, acknowledged as durable", self.members[*m].id));
+            }
+        }
+        for group in self.groups() {
+            let newest = self.newest_index(&group)?;
+            let leaders = nodes.iter().filter(|(m, node)| self.group_of(*m) == group && node.is_leader()).count();
+            if leaders != 1 {
+                return Some(format!("{leaders} nodes lead {group}"));
+            }
+            let trails = nodes.iter().find(|(m, node)| {
+                let held = node.view(self.members[*m].clock.now(self.queue.now())).group.checkpoint;
+                self.group_of(*m) == group
+                    && held.is_none_or(|held| held.position.index.get() + COMMITS_AFTER < newest.get())
+            });
+            if let Some((m, _)) = trails {
+                return Some(format!("{} does not follow the ledger of {group}", self.members[*m].id));
+            }
+        }
+        None
+    }
+
+    /// Where everybody stands, for a verdict.
+    fn describe(&self) -> String {
+        let one = |m: usize| {
+            let member = &self.members[m];
+            let Some(node) = &member.node else { return format!("{} down", member.id) };
+            let view = node.view(member.clock.now(self.queue.now()));
+            let at = view.group.checkpoint.map(|checkpoint| checkpoint.position.index.get());
+            format!("{} {} term {} checkpoint {at:?}", member.id, view.group.role.as_str(), view.group.term)
+        };
+        let all: Vec<String> = (0..self.members.len()).map(one).collect();
+        all.join(", ")
+    }
+}
