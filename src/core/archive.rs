@@ -161,15 +161,17 @@ impl Archive {
     }
 
     /// Takes note that a document is committed: what is to be written about the body it names, and about bodies
-    /// that are no longer kept.
-    pub fn on_committed(&mut self, document: &Document) -> Vec<Record> {
+    /// that are no longer kept. The body named by what is `accepted` stays, however old: whoever may have to
+    /// propose it again must be able to hand it out.
+    pub fn on_committed(&mut self, document: &Document, accepted: Option<Hash>) -> Vec<Record> {
         let header = document.header();
         let Some(hash) = header.body else { return Vec::new() };
         let held = HeldBody { index: header.index, taken_at: header.taken_at.time.wall(), hash };
         self.newest.insert(held.index, held);
         let mut records = vec![Record::KeepBody(held)];
+        let over = |hash: &Hash, index: Index| index <= held.index && Some(*hash) != accepted;
         let superseded: Vec<Hash> =
-            self.tentative.iter().filter(|(_, index)| **index <= held.index).map(|(hash, _)| *hash).collect();
+            self.tentative.iter().filter(|(hash, index)| over(hash, **index)).map(|(hash, _)| *hash).collect();
         let mut gone: Vec<Hash> = Vec::new();
         for hash in superseded {
             self.tentative.remove(&hash);
@@ -180,6 +182,9 @@ impl Archive {
             // The first of its hour stands for the hour.
             let hour = old.taken_at.as_millis() / 3_600_000;
             self.hourly.entry(hour).or_insert(old);
+            if Some(old.hash) == accepted {
+                self.tentative.insert(old.hash, old.index);
+            }
             gone.push(old.hash);
         }
         while self.hourly.len() > HOURS_KEPT {

@@ -175,10 +175,13 @@ impl Gossip {
         let mut confirmed = Vec::new();
         for keyed in entries {
             let own = keyed.origin == self.params.node;
-            if keyed.confirm && keyed.origin == from {
-                confirmed.push((keyed.channel.clone(), keyed.stamp));
+            let asked = (keyed.confirm && keyed.origin == from).then(|| (keyed.channel.clone(), keyed.stamp));
+            let outcome = store.admit(keyed, wall);
+            // What was refused is not held, and must not count as if it were.
+            if !matches!(outcome, Outcome::Refused { .. }) {
+                confirmed.extend(asked);
             }
-            match store.admit(keyed, wall) {
+            match outcome {
                 Outcome::New { key, entry, meaning } => {
                     settled |= entry.stamp.wall() < settled_by;
                     fresh.push(key.clone());

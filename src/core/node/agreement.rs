@@ -101,7 +101,8 @@ impl Node {
     }
 
     fn on_committed(&mut self, cx: &mut Cx<'_>, position: Position, document: &Document) {
-        let mut records = self.archive.on_committed(document);
+        let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
+        let mut records = self.archive.on_committed(document, accepted);
         if let Some(group) = self.group.as_ref().map(|group| group.id().clone()) {
             let below = self.newest_below(position.index);
             let from = document.header().proposer.clone();

@@ -145,7 +145,10 @@ impl Node {
     fn on_own_origin(&mut self, cx: &mut Cx<'_>, key: Key, entry: Entry) {
         let stamp = entry.stamp;
         self.note_own_kept(cx, &key.channel);
-        cx.fx.push(Effect::Changed { key, entry });
+        // Unless we have written it anew already, for another that came back with it.
+        if self.store.get(&key).is_some_and(|held| held.stamp == stamp) {
+            cx.fx.push(Effect::Changed { key, entry });
+        }
         if stamp > self.time.last() {
             self.time.observe(stamp);
             self.publish_live_again(cx);
