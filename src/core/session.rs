@@ -58,6 +58,10 @@ pub enum Fact {
 
 /// How long a link may take to say HELLO.
 const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// A link that is known and not yet in use carries nothing else: HELLO is said again this often.
+const GREET_AGAIN: Duration = Duration::from_secs(2);
+/// Such a link silent for this long is half open.
+const KNOWN_SILENCE_MAX: Duration = Duration::from_secs(7);
 /// Frames this much younger than a rival's HELLO prove that the older link lives.
 const TRIAL_GRACE: Duration = Duration::from_millis(600);
 /// How long the older link has to prove it.
@@ -86,6 +90,8 @@ struct Link {
     dialed: Option<Addr>,
     opened: Mono,
     heard: Mono,
+    /// When we last said HELLO.
+    greeted: Mono,
     peer: Option<Hello>,
     /// A HELLO that came before we could say ours: taken up right after that.
     early: Option<Hello>,
@@ -200,8 +206,10 @@ impl Sessions {
     /// A connection stands.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {
         let now = cx.now.mono;
-        self.links
-            .insert(link, Link { dialed, opened: now, heard: now, peer: None, early: None, state: State::Greeting });
+        self.links.insert(
+            link,
+            Link { dialed, opened: now, heard: now, greeted: now, peer: None, early: None, state: State::Greeting },
+        );
         self.greet(cx, link);
     }
 
@@ -210,8 +218,11 @@ impl Sessions {
         links.into_iter().for_each(|link| self.greet(cx, link));
     }
 
-    fn greet(&self, cx: &mut Cx<'_>, link: LinkId) {
+    fn greet(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let Some(start) = self.start else { return };
+        if let Some(state) = self.links.get_mut(&link) {
+            state.greeted = cx.now.mono;
+        }
         let hello = Hello {
             versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
             cluster: self.cluster,
@@ -476,7 +487,8 @@ impl Sessions {
         let due = |link: &Link| match link.state {
             State::Greeting => link.opened + GREETING_PATIENCE,
             State::Trial { since, .. } => since + TRIAL_PATIENCE,
-            State::Known | State::Ready | State::Closing => Mono::NEVER,
+            State::Known => (link.greeted + GREET_AGAIN).min(link.heard + KNOWN_SILENCE_MAX),
+            State::Ready | State::Closing => Mono::NEVER,
         };
         self.links.values().map(due).min().unwrap_or(Mono::NEVER)
     }
@@ -484,9 +496,12 @@ impl Sessions {
     /// Closes links that never greeted, and decides trials in which the older link stayed silent.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        let links: Vec<(LinkId, State, Mono)> = self.links.iter().map(|(id, l)| (*id, l.state, l.opened)).collect();
-        for (link, state, opened) in links {
+        let links: Vec<(LinkId, State, [Mono; 3])> =
+            self.links.iter().map(|(id, l)| (*id, l.state, [l.opened, l.heard, l.greeted])).collect();
+        for (link, state, [opened, heard, greeted]) in links {
             match state {
+                State::Known if heard + KNOWN_SILENCE_MAX <= now => self.close(cx, link),
+                State::Known if greeted + GREET_AGAIN <= now => self.greet(cx, link),
                 State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
                 State::Trial { rival, since } if since + TRIAL_PATIENCE <= now => {
                     let Some(old) = self.links.get(&rival) else { continue };

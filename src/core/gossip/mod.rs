@@ -34,6 +34,8 @@ pub struct Gossip {
     peers: BTreeMap<LinkId, Peer>,
     dials: BTreeMap<Addr, Mono>,
     dialing: BTreeSet<Addr>,
+    /// Links that stand because we dialed.
+    dialed: BTreeMap<LinkId, Addr>,
     repair_due: Mono,
     session: u64,
     equal: BTreeMap<NodeId, bool>,
@@ -50,6 +52,7 @@ impl Gossip {
             peers: BTreeMap::new(),
             dials: params.bootstrap.iter().filter(|a| **a != params.addr).map(|a| (a.clone(), Mono::ZERO)).collect(),
             dialing: BTreeSet::new(),
+            dialed: BTreeMap::new(),
             repair_due: Mono::ZERO,
             session: 0,
             equal: BTreeMap::new(),
@@ -78,9 +81,15 @@ impl Gossip {
         }
     }
 
-    /// A connection was dialed or came in.
-    pub fn on_connected(&mut self, addr: &Addr) {
+    /// A dial went through: the address is not dialed again while that link stands, in use or not.
+    pub fn on_connected(&mut self, link: LinkId, addr: &Addr) {
         self.dialing.remove(addr);
+        self.dialed.insert(link, addr.clone());
+    }
+
+    /// A connection is gone.
+    pub fn on_disconnected(&mut self, link: LinkId) {
+        self.dialed.remove(&link);
     }
 
     /// A dial failed.
@@ -230,6 +239,10 @@ impl Gossip {
         self.send_all(cx, store, link);
     }
 
+    fn connected(&self) -> impl Iterator<Item = &Addr> {
+        self.peers.values().map(|peer| &peer.addr).chain(self.dialed.values())
+    }
+
     /// Share of peers found equal by the last repair.
     pub fn converged(&self) -> Option<f64> {
         let equal = self.equal.values().filter(|equal| **equal).count();
@@ -238,7 +251,7 @@ impl Gossip {
 
     /// When gossip next wants attention.
     pub fn deadline(&self) -> Mono {
-        let connected: BTreeSet<&Addr> = self.peers.values().map(|peer| &peer.addr).collect();
+        let connected: BTreeSet<&Addr> = self.connected().collect();
         let waiting = |addr: &Addr| !connected.contains(addr) && !self.dialing.contains(addr);
         let dial = self.dials.iter().filter(|(addr, _)| waiting(addr)).map(|(_, due)| *due).min();
         dial.unwrap_or(Mono::NEVER).min(self.repair_due)
@@ -247,7 +260,7 @@ impl Gossip {
     /// Acts on whatever is due.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store) {
         let now = cx.now.mono;
-        let connected: BTreeSet<Addr> = self.peers.values().map(|peer| peer.addr.clone()).collect();
+        let connected: BTreeSet<Addr> = self.connected().cloned().collect();
         for (addr, due) in &mut self.dials {
             if *due <= now
                 && !connected.contains(addr)

@@ -136,7 +136,7 @@ impl Node {
     fn dispatch(&mut self, cx: &mut Cx<'_>, event: Event) {
         match event {
             Event::Wake => {}
-            Event::LinkUp { link, dialed } => self.sessions.on_link_up(cx, link, dialed),
+            Event::LinkUp { link, dialed } => self.on_link_made(cx, link, dialed),
             Event::LinkDown { link } => self.on_link_down(cx, link),
             Event::DialFailed { addr, refused } => self.on_dial_failed(cx, addr, refused),
             Event::LinkReady { link } => self.on_link_ready(cx, link),

@@ -12,7 +12,7 @@ use crate::core::ledger::body::Body;
 use crate::core::liveness;
 use crate::core::message::Message;
 use crate::core::node::Node;
-use crate::core::notice::Notice;
+use crate::core::notice::{Notice, SuspicionCause};
 use crate::core::session::Peer;
 use crate::core::state::entry::{Entry, Key, KeyedEntry};
 use crate::core::state::system::{self, Addr, Meaning, NodeInfo};
@@ -35,10 +35,19 @@ impl Node {
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         self.sessions.on_link_down(cx, link);
+        self.gossip.on_disconnected(link);
     }
 
-    pub(super) fn on_dial_failed(&mut self, _cx: &mut Cx<'_>, addr: Addr, _refused: bool) {
+    pub(super) fn on_link_made(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {
+        if let Some(addr) = &dialed {
+            self.gossip.on_connected(link, addr);
+        }
+        self.sessions.on_link_up(cx, link, dialed);
+    }
+
+    pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: Addr, refused: bool) {
         self.gossip.on_dial_failed(&addr);
+        self.liveness.on_dial_failed(cx, &self.me.node, &addr, refused);
     }
 
     pub(super) fn on_link_ready(&mut self, _cx: &mut Cx<'_>, _link: LinkId) {}
@@ -53,9 +62,6 @@ impl Node {
 
     pub(super) fn on_peer_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let node = peer.node.clone();
-        if let Some(addr) = &peer.dialed {
-            self.gossip.on_connected(addr);
-        }
         self.liveness.on_link_up(cx, &peer);
         self.gossip.on_link_up(cx, &self.store, peer);
         if let Some(group) = &mut self.group {
@@ -83,7 +89,7 @@ impl Node {
 
     pub(super) fn replica_deadline(&mut self, cx: &mut Cx<'_>) {
         self.gossip.on_deadline(cx, &self.store);
-        self.liveness.on_deadline(cx);
+        self.liveness.on_deadline(cx, &self.me.node);
         let horizon = self.time.trusted(cx.now) - self.params.retain;
         for key in self.store.expire(horizon) {
             if key.origin == self.me.node {
@@ -107,7 +113,7 @@ impl Node {
         }
         for fact in watched {
             match fact {
-                liveness::Fact::Changed { node, state } => self.on_life(cx, &node, state),
+                liveness::Fact::Changed { node, state, why } => self.on_life(cx, &node, state, why),
                 liveness::Fact::Publish { channel, value } => self.publish(cx, channel, value),
                 liveness::Fact::Refute => self.publish_self(cx, false),
             }
@@ -119,12 +125,17 @@ impl Node {
         match &meaning {
             Meaning::Node(info) => {
                 self.gossip.on_member(&key.origin, info);
-                self.liveness.on_member(cx, &key.origin, info);
+                self.liveness.on_member(cx, &self.me.node, &key.origin, info, entry.stamp);
             }
             Meaning::Leader(claim) => self.on_claim(&key.origin, claim.clone()),
             Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, &key.origin, checkpoint),
             Meaning::Forget(node, forget) => self.apply_forget(cx, &node.clone(), forget.up_to),
-            Meaning::Reading(_) | Meaning::Suspect(..) | Meaning::Unknown => {}
+            Meaning::Suspect(node, suspicion) => {
+                let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
+                let own = (&self.me.node, own.map(|entry| entry.stamp));
+                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone());
+            }
+            Meaning::Reading(_) | Meaning::Unknown => {}
         }
         cx.fx.push(Effect::Changed { key, entry });
     }
@@ -155,11 +166,11 @@ impl Node {
         }
     }
 
-    fn on_life(&mut self, cx: &mut Cx<'_>, node: &NodeId, state: Life) {
+    fn on_life(&mut self, cx: &mut Cx<'_>, node: &NodeId, state: Life, why: SuspicionCause) {
         let node = node.clone();
         cx.notice(match state {
             Life::Alive => Notice::Alive { node },
-            Life::Suspect => Notice::Suspected { node, why: crate::core::notice::SuspicionCause::Broken },
+            Life::Suspect => Notice::Suspected { node, why },
             Life::Dead => Notice::Died { node },
             Life::Left => Notice::Left { node },
         });

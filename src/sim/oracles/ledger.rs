@@ -114,7 +114,7 @@ mod tests {
         let two = document(2, Some(&other), "abc");
         for order in [[&one, &two], [&two, &one]] {
             let mut ledger = Ledger::default();
-            [&one, &other, &two].map(|d| ledger.document(d));
+            [&one, &other, &two].iter().for_each(|d| ledger.document(d));
             assert_eq!(ledger.committed(&main_group(), at(order[0])), Ok(false));
             assert!(ledger.committed(&main_group(), at(order[1])).is_err());
         }
