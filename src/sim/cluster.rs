@@ -394,10 +394,15 @@ impl Cluster {
         self.steps += 1;
         let cut = self.mid_step_crash(fx.len());
         for (i, effect) in fx.drain(..).enumerate() {
-            if cut == Some(i) || self.violation.is_some() || self.members[m].node.is_none() {
+            if self.violation.is_some() || self.members[m].node.is_none() {
                 break;
             }
-            self.perform(m, effect);
+            if cut.is_none_or(|cut| i < cut) {
+                self.perform(m, effect);
+            } else if matches!(effect, Effect::Changed { .. }) {
+                // Memory had changed before anything was sent, whether or not anybody was still told.
+                self.perform(m, effect);
+            }
         }
         self.fx = fx;
         if cut.is_some() {

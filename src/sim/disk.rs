@@ -163,6 +163,15 @@ impl Disk {
         }
     }
 
+    /// A disk that was slow or stuck works again: what it owes is durable soon.
+    pub fn hurry(&mut self, now: u64) {
+        let soon = now + 1_000;
+        self.busy_until = self.busy_until.min(soon);
+        for batch in &mut self.pending {
+            batch.due = batch.due.min(soon);
+        }
+    }
+
     /// When the next batch becomes durable.
     pub fn next_due(&self) -> Option<u64> {
         self.pending.front().map(|batch| batch.due)

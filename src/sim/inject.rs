@@ -129,10 +129,10 @@ impl Cluster {
                 true
             }
             Fault::SlowDisk => {
-                let usual = self.members[m].disk_us;
-                self.members[m].disk_us = usual.max(10_000) * (2 + rng.below(30) as u64);
+                let usual = self.members[m].disk_us.min(5_000);
+                self.members[m].disk_us = 10_000 * (2 + rng.below(60) as u64);
                 let span = seconds(rng, 0.5, 6.0);
-                self.lasting(Undo::Disk(m, usual.min(5_000)), span);
+                self.lasting(Undo::Disk(m, usual), span);
                 true
             }
             Fault::StuckDisk => {

@@ -112,6 +112,10 @@ impl Cluster {
             self.members[m].paused_until = 0;
             self.members[m].dials_fail_until = 0;
             self.members[m].clock.correct(at);
+            self.members[m].disk.hurry(at);
+            if let Some(due) = self.members[m].disk.next_due() {
+                self.queue.at(due, What::Disk { member: m, life: self.members[m].life });
+            }
             if whole.contains(&m) {
                 self.start(m);
             } else {

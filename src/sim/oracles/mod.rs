@@ -127,7 +127,7 @@ impl Oracles {
                 self.quorums.acked(ack);
             }
             Message::ElectionRequest(request) => {
-                judged("C2 votes", votes::campaigns(actor, request))?;
+                judged("C2 votes", self.votes.campaigns(actor, request))?;
             }
             Message::HeartbeatAck(_)
             | Message::CheckpointAck(_)

@@ -47,29 +47,28 @@ impl Votes {
         }
     }
 
+    /// Judges a campaign: it is its own, and the candidate's vote for itself was durable before it asks for others'.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn campaigns(&self, actor: Actor<'_>, request: &ElectionRequest) -> Verdict {
+        if request.candidate != *actor.voter {
+            return Err(format!("{:?} campaigns as {:?}", actor.voter, request.candidate));
+        }
+        // A term that has moved on meanwhile leaves the vote in it what it was.
+        let vote = self.0.get(&(actor.voter.store, request.group.clone(), request.term));
+        if request.pre || vote == Some(actor.voter) {
+            return Ok(());
+        }
+        Err(format!("{} campaigns in term {} before its own vote is durable", actor.voter.node, request.term))
+    }
+
     fn cast(&mut self, store: StoreId, group: &GroupId, term: Term, candidate: &Voter) -> Verdict {
         let first = self.0.entry((store, group.clone(), term)).or_insert_with(|| candidate.clone());
         if first != candidate {
             return Err(format!("store {store:?} votes for {first:?} and for {candidate:?} in term {term} of {group}"));
         }
         Ok(())
-    }
-}
-
-/// Judges a campaign: it is its own, and the candidate's vote for itself is durable before it asks for others'.
-///
-/// # Errors
-/// If it is not.
-pub fn campaigns(actor: Actor<'_>, request: &ElectionRequest) -> Verdict {
-    if request.candidate != *actor.voter {
-        return Err(format!("{:?} campaigns as {:?}", actor.voter, request.candidate));
-    }
-    if request.pre {
-        return Ok(());
-    }
-    match actor.store.hard(&request.group) {
-        Some(hard) if hard.term == request.term && hard.voted_for.as_ref() == Some(actor.voter) => Ok(()),
-        _ => Err(format!("{} campaigns in term {} before its own vote is durable", actor.voter.node, request.term)),
     }
 }
 
