@@ -33,6 +33,8 @@ pub enum Notice {
     ClockBack,
     /// The clock started anew after a mark that lay in a refused future.
     ClockReset,
+    /// Our wall clock had been ahead: entries merged under it, from what is now the future, were dropped.
+    FutureDropped { entries: usize },
     /// A neighbour is doubted.
     Suspected { node: NodeId, why: SuspicionCause },
     /// It answered.

@@ -229,7 +229,7 @@ impl Cluster {
 
     fn run(&mut self) {
         while self.violation.is_none() && self.phase != Phase::Done {
-            let Some(what) = self.queue.next() else { break };
+            let Some(what) = self.queue.pop() else { break };
             self.happen(what);
         }
     }
@@ -470,6 +470,7 @@ impl Cluster {
         let verdict = self.oracles.told(actor, notice);
         match notice {
             Notice::BecameLeader { .. } => self.elections += 1,
+            Notice::FutureDropped { .. } => self.oracles.merges.reborn(m),
             Notice::ClockReset => {
                 // What it stamped in a refused future is stamped anew, with lower stamps.
                 self.oracles.stamps.excuse(&member.id);

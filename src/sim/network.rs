@@ -482,7 +482,7 @@ mod tests {
     /// Runs until nothing is left to happen; counts messages that arrived and closings seen.
     fn run(net: &mut Network, queue: &mut Queue) -> (usize, usize) {
         let (mut arrived, mut closed) = (0, 0);
-        while let Some(what) = queue.next() {
+        while let Some(what) = queue.pop() {
             match what {
                 What::Accept { conn } => assert_eq!(net.accept(conn), LinkId(9)),
                 What::Deliver { conn, side } => match net.deliver(queue, conn, side) {
@@ -520,7 +520,7 @@ mod tests {
         net.block(0, 1);
         say(&mut net, &mut queue);
         for _ in 0..3 {
-            if let Some(What::Deliver { conn, side }) = queue.next() {
+            if let Some(What::Deliver { conn, side }) = queue.pop() {
                 assert!(matches!(net.deliver(&mut queue, conn, side), Arrival::Nothing));
             }
         }
@@ -544,7 +544,7 @@ mod tests {
         net.accept(conn);
         net.process_died(&mut queue, 1, false);
         say(&mut net, &mut queue);
-        assert!(queue.next().is_some());
+        assert!(queue.pop().is_some());
         assert_eq!(run(&mut net, &mut queue), (0, 1));
     }
 }

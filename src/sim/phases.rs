@@ -104,6 +104,12 @@ impl Cluster {
         self.undo_all();
         self.net.calm(&mut self.queue);
         let at = self.queue.now();
+        for m in 0..self.members.len() {
+            // Its next start would find the damage: it is nobody to count on.
+            if self.members[m].disk.is_flipped() && self.members[m].node.is_none() {
+                self.lose_disk(m, "corrupt");
+            }
+        }
         let mut whole = BTreeSet::new();
         for group in self.groups() {
             whole.extend(self.draw_quorum(&group));

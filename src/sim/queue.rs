@@ -110,7 +110,7 @@ impl Queue {
     }
 
     /// Moves time to the next thing and takes it.
-    pub fn next(&mut self) -> Option<What> {
+    pub fn pop(&mut self) -> Option<What> {
         let item = self.heap.pop()?;
         self.now = item.at;
         Some(item.what)
@@ -127,13 +127,13 @@ mod tests {
         queue.at(20, What::Put);
         queue.at(10, What::Look);
         queue.at(10, What::Read { at: None });
-        assert!(matches!(queue.next(), Some(What::Look)));
-        assert!(matches!(queue.next(), Some(What::Read { .. })));
+        assert!(matches!(queue.pop(), Some(What::Look)));
+        assert!(matches!(queue.pop(), Some(What::Read { .. })));
         assert_eq!(queue.now(), 10);
-        assert!(matches!(queue.next(), Some(What::Put)));
-        assert!(queue.next().is_none());
+        assert!(matches!(queue.pop(), Some(What::Put)));
+        assert!(queue.pop().is_none());
         queue.at(5, What::Put);
-        queue.next();
+        queue.pop();
         assert_eq!(queue.now(), 20, "time never runs back");
     }
 }

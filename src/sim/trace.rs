@@ -10,12 +10,15 @@ use crate::core::hard_state::Record;
 use crate::core::message::Message;
 use crate::core::state::entry::KeyedEntry;
 
+/// Who wants to read along.
+pub type Listener = Box<dyn FnMut(&str)>;
+
 /// The trace of a run.
 #[derive(Default)]
 pub struct Trace {
     hash: u64,
     step: Vec<u8>,
-    text: Option<Box<dyn FnMut(&str)>>,
+    text: Option<Listener>,
 }
 
 impl fmt::Debug for Trace {
@@ -26,7 +29,7 @@ impl fmt::Debug for Trace {
 
 impl Trace {
     /// A trace that also tells every line to `text`.
-    pub fn told(text: Box<dyn FnMut(&str)>) -> Self {
+    pub fn told(text: Listener) -> Self {
         Self { text: Some(text), ..Self::default() }
     }
 

@@ -23,7 +23,12 @@ pub(super) struct Timekeeper {
     unused: bool,
     marks: VecDeque<(PersistSeq, Hlc)>,
     mark_due: Mono,
+    /// The believed time at the last look.
+    seen: Option<Now>,
 }
+
+/// The believed wall clock stepped back if it lost more than this against the monotonic one.
+const STEP_MIN: Duration = Duration::from_secs(1);
 
 impl Timekeeper {
     pub(super) fn recover(params: &Params, mark: Hlc) -> Self {
@@ -34,6 +39,7 @@ impl Timekeeper {
             unused: false,
             marks: VecDeque::new(),
             mark_due: Mono::ZERO,
+            seen: None,
         }
     }
 
@@ -97,8 +103,24 @@ impl Node {
     /// Writes the clock's high-water mark ahead, in steps.
     pub(super) fn keep_time(&mut self, cx: &mut Cx<'_>) {
         if self.time.mark_due <= cx.now.mono {
+            self.judge_again_after_a_step(cx);
             self.want_mark(cx);
             self.time.mark_due = cx.now.mono + MARK_STEP / 4;
+        }
+    }
+
+    /// A clock that was ahead let entries in that nobody with a right one takes, and that would win for ever: once
+    /// it has stepped back they go, as they would have been refused (section 1). Of our own, see `restart_clock`.
+    fn judge_again_after_a_step(&mut self, cx: &mut Cx<'_>) {
+        let now = self.believed(cx.now);
+        let Some(seen) = self.time.seen.replace(now) else { return };
+        let expected = seen.wall + now.mono.since(seen.mono);
+        if expected.millis_after(now.wall) < STEP_MIN.as_millis() as i64 {
+            return;
+        }
+        let dropped = self.store.drop_future(&self.me.node, now.wall + self.time.skew_max);
+        if dropped > 0 {
+            cx.notice(Notice::FutureDropped { entries: dropped });
         }
     }
 

@@ -117,6 +117,11 @@ impl Store {
         keys.into_iter().filter_map(|key| self.remove(&key).map(|entry| (key, entry))).collect()
     }
 
+    /// Drops entries of everybody but `own` that are stamped after `bound`: how many.
+    pub fn drop_future(&mut self, own: &NodeId, bound: Wall) -> usize {
+        self.remove_where(|key, entry| key.origin != *own && entry.stamp.wall() > bound).len()
+    }
+
     fn remove_where(&mut self, gone: impl Fn(&Key, &Entry) -> bool) -> Vec<Key> {
         let keys: Vec<Key> = self.iter().filter(|(k, e)| gone(k, e)).map(|(key, _)| key.clone()).collect();
         for key in &keys {

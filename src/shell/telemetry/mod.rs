@@ -29,6 +29,9 @@ pub fn tell(notice: &Notice, metrics: &Metrics) {
         }
         Notice::ClockBack => info!("wall clock agrees with the neighbours again"),
         Notice::ClockReset => warn!("clock started anew after a mark that lay in a refused future"),
+        Notice::FutureDropped { entries } => {
+            warn!(entries, "the wall clock had been ahead: entries from what is now the future were dropped")
+        }
         Notice::Suspected { node, why } => info!(peer = %node, why = ?why, "suspected"),
         Notice::Refuted { node } => info!(peer = %node, "answered a suspicion"),
         Notice::Died { node } => warn!(peer = %node, "dead"),
