@@ -37,6 +37,8 @@ pub(crate) struct Goal {
     by: u64,
     /// Newest committed index of every group when the phase began.
     from: Vec<(GroupId, Option<Index>)>,
+    /// Members that are whole in the phase of the quorum.
+    whole: BTreeSet<usize>,
 }
 
 impl Cluster {
@@ -48,8 +50,13 @@ impl Cluster {
     /// Looks whether the present phase is over.
     pub(crate) fn on_look(&mut self) {
         match self.phase {
-            Phase::Faults => self.begin_quorum(),
+            Phase::Faults => return self.begin_quorum(),
             Phase::Quorum => {
+                if self.has_grown_beyond() {
+                    // Voters that had answered until just now were added, and are among the broken: draw again.
+                    self.open_all();
+                    return self.begin_quorum();
+                }
                 if self.has_committed(1) {
                     self.begin_healed();
                 } else if self.is_late() {
@@ -77,7 +84,7 @@ impl Cluster {
     fn set_goal(&mut self, phase: Phase, within_us: u64) {
         self.phase = phase;
         let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect();
-        self.goal = Goal { by: self.queue.now() + within_us, from };
+        self.goal = Goal { by: self.queue.now() + within_us, from, whole: BTreeSet::new() };
         let at = self.queue.now();
         self.trace.remark(at, "sim", format_args!("{phase:?}"));
     }
@@ -128,7 +135,29 @@ impl Cluster {
                 self.leave_broken(m, &whole);
             }
         }
-        self.queue.after(0, What::Look);
+        self.goal.whole = whole;
+        self.queue.after(LOOK_US, What::Look);
+    }
+
+    /// Whether a document has come up whose voters the whole members are no quorum of.
+    fn has_grown_beyond(&self) -> bool {
+        let has = |voter: &Voter| self.goal.whole.iter().any(|m| self.members[*m].voter == *voter);
+        self.groups().iter().any(|group| {
+            let from = self.newest_index(group).unwrap_or(Index(0));
+            let mut known = self.oracles.quorums.documents_from(group, from);
+            known.any(|document| document.voters_in(group).is_some_and(|voters| !voters.is_quorum(has)))
+        })
+    }
+
+    fn open_all(&mut self) {
+        let n = self.members.len();
+        for from in 0..n {
+            for to in 0..n {
+                while self.net.is_blocked(from, to) {
+                    self.net.unblock(&mut self.queue, from, to);
+                }
+            }
+        }
     }
 
     /// Members that are a quorum whatever of the known documents is in force, drawn at random; everybody before
@@ -178,16 +207,9 @@ impl Cluster {
 
     fn begin_healed(&mut self) {
         self.set_goal(Phase::Healed, EQUAL_WITHIN_US);
-        let n = self.members.len();
-        for from in 0..n {
-            for to in 0..n {
-                while self.net.is_blocked(from, to) {
-                    self.net.unblock(&mut self.queue, from, to);
-                }
-            }
-        }
+        self.open_all();
         self.net.calm(&mut self.queue);
-        for m in 0..n {
+        for m in 0..self.members.len() {
             self.start(m);
         }
     }

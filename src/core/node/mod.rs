@@ -125,6 +125,7 @@ impl Node {
     pub fn handle(&mut self, event: Event, now: Now, fx: &mut Vec<Effect>) {
         let mut rng = std::mem::replace(&mut self.rng, Rng::new(0));
         let mut cx = Cx { now, rng: &mut rng, fx };
+        self.judge_again_after_a_step(&mut cx);
         self.dispatch(&mut cx, event);
         if self.deadline() <= now.mono {
             self.on_deadline(&mut cx);

@@ -10,6 +10,7 @@ use crate::core::id::{NodeId, PersistSeq};
 use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::params::Params;
+use crate::core::state::entry::{Entry, Key};
 use crate::core::time::{Mono, Now, Wall};
 
 /// A node's hybrid clock and what its neighbours make of the wall clock under it.
@@ -23,12 +24,12 @@ pub(super) struct Timekeeper {
     unused: bool,
     marks: VecDeque<(PersistSeq, Hlc)>,
     mark_due: Mono,
-    /// The believed time at the last look.
+    /// The believed time at the last event.
     seen: Option<Now>,
 }
 
 /// The believed wall clock stepped back if it lost more than this against the monotonic one.
-const STEP_MIN: Duration = Duration::from_secs(1);
+const STEP_MIN: Duration = Duration::from_millis(100);
 
 impl Timekeeper {
     pub(super) fn recover(params: &Params, mark: Hlc) -> Self {
@@ -49,7 +50,8 @@ impl Timekeeper {
 
     /// The wall clock that stamps follow: our own, or the neighbours' median where ours is off.
     pub(super) fn trusted(&self, now: Now) -> Wall {
-        match self.median().filter(|_| self.unused) {
+        let offset = if self.unused { self.median() } else { None };
+        match offset {
             Some(offset) => Wall::from_millis(now.wall.as_millis().saturating_add_signed(offset)),
             None => now.wall,
         }
@@ -103,7 +105,6 @@ impl Node {
     /// Writes the clock's high-water mark ahead, in steps.
     pub(super) fn keep_time(&mut self, cx: &mut Cx<'_>) {
         if self.time.mark_due <= cx.now.mono {
-            self.judge_again_after_a_step(cx);
             self.want_mark(cx);
             self.time.mark_due = cx.now.mono + MARK_STEP / 4;
         }
@@ -111,7 +112,7 @@ impl Node {
 
     /// A clock that was ahead let entries in that nobody with a right one takes, and that would win for ever: once
     /// it has stepped back they go, as they would have been refused (section 1). Of our own, see `restart_clock`.
-    fn judge_again_after_a_step(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn judge_again_after_a_step(&mut self, cx: &mut Cx<'_>) {
         let now = self.believed(cx.now);
         let Some(seen) = self.time.seen.replace(now) else { return };
         let expected = seen.wall + now.mono.since(seen.mono);
@@ -142,6 +143,9 @@ impl Node {
             && let Some(start) = self.issue(cx)
         {
             self.start = Some(start);
+            // What the store gave back from beyond our mark was stamped in a future that we have left since.
+            let dropped = self.store.drop_after(&self.me.node, start);
+            self.publish_anew(cx, dropped);
             self.publish_self(cx, false);
             self.sessions.begin(cx, start);
         }
@@ -174,10 +178,14 @@ impl Node {
         self.time.clock.reset(Hlc::new(trusted, 0));
         self.time.marks.clear();
         cx.notice(Notice::ClockReset);
+        self.publish_anew(cx, dropped);
+        self.publish_self(cx, false);
+        self.want_mark(cx);
+    }
+
+    fn publish_anew(&mut self, cx: &mut Cx<'_>, dropped: Vec<(Key, Entry)>) {
         for (key, entry) in dropped {
             self.publish_scoped(cx, key.channel, entry.value, entry.scope);
         }
-        self.publish_self(cx, false);
-        self.want_mark(cx);
     }
 }

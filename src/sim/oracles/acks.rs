@@ -109,9 +109,10 @@ impl Acks {
         Ok(())
     }
 
-    /// A node's disk is gone: what only it held may be lost.
+    /// A node's disk is gone, or its clock started anew: what only it held may be lost, or have lower stamps.
     pub fn wiped(&mut self, node: &NodeId) {
         self.safe.retain(|key, _| key.origin != *node);
+        self.open.retain(|_, write| write.node != *node);
     }
 
     /// What must be held by everyone in the end.
