@@ -15,11 +15,13 @@ use crate::sim::queue::What;
 
 /// Channels that clients write at every node.
 const CLIENT_CHANNELS: usize = 4;
+/// Committed checkpoints that an acknowledged write may be found in.
+const CHECKPOINTS_READ: usize = 3;
 
-/// What a committed checkpoint holds, read once.
+/// What the newest committed checkpoints hold, read once.
 #[derive(Debug, Default)]
 pub(crate) struct Checkpointed {
-    body: Option<Hash>,
+    documents: Vec<Hash>,
     stamps: BTreeMap<Key, Hlc>,
 }
 
@@ -155,7 +157,7 @@ impl Cluster {
                 let verdict = self.oracles.stamps.answered(id, &stamps);
                 self.judge("stamps", verdict);
                 if self.oracles.acks.open(id).is_some_and(|write| write.ack == Ack::Checkpoint) {
-                    self.read_checkpoint(m);
+                    self.read_checkpoints(m);
                 }
                 let held = |key: &Key, stamp: Hlc| self.checkpointed.stamps.get(key).is_some_and(|at| *at >= stamp);
                 let store = self.members[m].disk.store();
@@ -184,17 +186,21 @@ impl Cluster {
         self.members.iter().position(|member| member.id == *node)
     }
 
-    /// Reads the newest committed checkpoint's body off any disk that has it.
-    fn read_checkpoint(&mut self, m: usize) {
-        let group = self.group_of(m);
-        let newest = self.oracles.ledger.newest(&group).and_then(|at| self.oracles.quorums.known(&at.hash));
-        let Some(hash) = newest.and_then(|document| document.header().body) else { return };
-        if self.checkpointed.body == Some(hash) {
+    /// Reads the newest few committed checkpoints off any disk that has them: who acknowledges may trail by some.
+    fn read_checkpoints(&mut self, m: usize) {
+        let few = self.oracles.ledger.newest_few(&self.group_of(m), CHECKPOINTS_READ);
+        if self.checkpointed.documents == few {
             return;
         }
-        let body = self.members.iter().find_map(|member| member.disk.store().bodies.get(&hash));
-        let entries = body.and_then(|body| body.entries().ok()).unwrap_or_default();
-        let stamps = entries.into_iter().map(|entry| (Key::new(entry.origin, entry.channel), entry.stamp)).collect();
-        self.checkpointed = Checkpointed { body: Some(hash), stamps };
+        let mut stamps: BTreeMap<Key, Hlc> = BTreeMap::new();
+        for document in few.iter().filter_map(|hash| self.oracles.quorums.known(hash)) {
+            let Some(hash) = document.header().body else { continue };
+            let body = self.members.iter().find_map(|member| member.disk.store().bodies.get(&hash));
+            for entry in body.and_then(|body| body.entries().ok()).unwrap_or_default() {
+                let held = stamps.entry(Key::new(entry.origin, entry.channel)).or_insert(entry.stamp);
+                *held = entry.stamp.max(*held);
+            }
+        }
+        self.checkpointed = Checkpointed { documents: few, stamps };
     }
 }

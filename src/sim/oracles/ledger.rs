@@ -79,6 +79,12 @@ impl Ledger {
         chain.last_key_value().map(|(index, hash)| Position { index: *index, hash: *hash })
     }
 
+    /// The newest few committed documents of a group, newest first.
+    pub fn newest_few(&self, group: &GroupId, few: usize) -> Vec<Hash> {
+        let chain = self.chains.iter().find(|(of, _)| of == group);
+        chain.map(|(_, chain)| chain.values().rev().take(few).copied().collect()).unwrap_or_default()
+    }
+
     /// Documents committed in all groups.
     pub fn len(&self) -> usize {
         self.chains.iter().map(|(_, chain)| chain.len()).sum()

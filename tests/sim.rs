@@ -1,0 +1,69 @@
+//! The simulator as part of every test run: few seeds, all scenarios. Thousands are `sensorctl sim sweep`'s business.
+
+use std::collections::BTreeMap;
+
+use sensorctl::sim::cluster::{Report, run};
+use sensorctl::sim::fault::Fault;
+use sensorctl::sim::scenario::{Scenario, Timing};
+use sensorctl::sim::swarm::{Cut, Plan};
+use sensorctl::sim::trace::Trace;
+
+fn go(scenario: &Scenario, seed: u64) -> Report {
+    run(&Plan::draw(scenario, seed, &Cut::default()), Trace::default())
+}
+
+fn stormy() -> Scenario {
+    let common = [
+        (Fault::Crash, 0.2),
+        (Fault::CrashMidStep, 0.0005),
+        (Fault::Pause, 0.1),
+        (Fault::Reset, 0.3),
+        (Fault::Isolate, 0.1),
+        (Fault::OneWay, 0.1),
+        (Fault::Bridge, 0.1),
+        (Fault::Loss, 0.03),
+        (Fault::Duplicate, 0.03),
+        (Fault::Reorder, 0.03),
+        (Fault::StuckDisk, 0.1),
+        (Fault::Wipe, 0.02),
+        (Fault::BitFlip, 0.02),
+        (Fault::ClockJump, 0.1),
+        (Fault::Join, 0.1),
+        (Fault::Leave, 0.1),
+    ];
+    Scenario { observers: 2, duration_s: 8.0, faults: BTreeMap::from(common), ..Scenario::default() }
+}
+
+#[test]
+fn one_seed_leaves_one_trace_and_another_seed_another() {
+    let (first, again, other) = (go(&stormy(), 7), go(&stormy(), 7), go(&stormy(), 8));
+    assert_eq!(first, again);
+    assert_ne!(first.trace, other.trace);
+    assert!(first.steps > 500 && first.commits > 3 && first.answered > 10, "{first:?}");
+}
+
+#[test]
+fn rules_hold_under_a_storm_of_faults() {
+    let mut struck = BTreeMap::new();
+    for seed in 1..=30 {
+        for voters in [3, 5] {
+            let report = go(&Scenario { voters, ..stormy() }, seed);
+            assert_eq!(report.violation, None, "seed {seed}, {voters} voters");
+            for (fault, n) in report.faults.iter().filter(|(_, n)| *n > 0) {
+                *struck.entry(fault).or_insert(0) += n;
+            }
+        }
+    }
+    let on = stormy().faults;
+    assert!(on.keys().all(|fault| struck.contains_key(fault)), "every kind of fault has struck: {struck:?}");
+}
+
+#[test]
+fn a_judge_ends_the_run_when_the_promise_cannot_be_kept() {
+    // Checkpoints come an hour apart: commits do not go on within the time that they must, once all is whole.
+    let timing = Timing { checkpoint_ms: 3_600_000, ..Timing::default() };
+    let late = Scenario { timing, duration_s: 8.0, swarm: false, ..Scenario::default() };
+    let report = go(&late, 1);
+    let violation = report.violation.expect("it is seen");
+    assert_eq!((violation.oracle, violation.detail.contains("commits do not go on")), ("equal", true), "{violation:?}");
+}
