@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::Context;
 use crate::cli::checkpoint::PATIENCE;
 use crate::cli::error::CliError;
-use crate::cli::output::{self, Column, Rows, number, or_dash, text};
+use crate::cli::output::{self, Column, NONE, Rows, number, or_dash, text};
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
 
 #[derive(Args)]
@@ -42,7 +42,8 @@ pub fn rows(checkpoints: &[CheckpointRow]) -> Rows {
         rows.push(vec![
             row.index.to_string(),
             row.hash[..12].to_owned(),
-            row.taken_at.clone(),
+            // A genesis is made of names alone: every founder makes the same, at no time of its own.
+            if row.index == 0 && row.taken_at.starts_with("1970-01-01") { NONE.into() } else { row.taken_at.clone() },
             row.proposer.clone(),
             row.readings.to_string(),
             if row.body_held { "yes".into() } else { "no".into() },
