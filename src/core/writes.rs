@@ -42,6 +42,11 @@ impl Writes {
         seq <= self.durable
     }
 
+    /// How many unanswered writes there are up to and including this one.
+    pub fn ahead(&self, seq: PersistSeq) -> u64 {
+        seq.get().saturating_sub(self.durable.get())
+    }
+
     /// How long the oldest unanswered write has been waiting; zero if none is.
     pub fn oldest_wait(&self, now: Mono) -> Duration {
         self.unanswered.front().map_or(Duration::ZERO, |(_, asked)| now.since(*asked))

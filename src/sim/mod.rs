@@ -21,3 +21,4 @@ mod inject;
 mod load;
 mod phases;
 pub mod minimize;
+pub mod model;

@@ -1,5 +1,6 @@
 //! `sensorctl sim`: the shipped nodes under virtual time, from a seed.
 
+mod model;
 mod scenarios;
 mod sweep;
 
@@ -30,6 +31,8 @@ enum What {
     Run(RunArgs),
     /// Run many seeds
     Sweep(sweep::SweepArgs),
+    /// Walk every order in which a small group can hear, forget, crash and campaign
+    Model(model::ModelArgs),
     /// List the scenarios that come with the program
     List,
 }
@@ -85,6 +88,7 @@ pub fn run(cx: &Context, args: SimArgs) -> Result<(), CliError> {
     match args.what {
         What::Run(args) => one(cx, &args),
         What::Sweep(args) => sweep::run(cx, &args),
+        What::Model(args) => model::run(cx, &args),
         What::List => list(cx),
     }
 }

@@ -207,6 +207,33 @@ impl Group {
         group
     }
 
+    /// All that this group's future depends on but time, as text: for walks over its states. Writes are named by how
+    /// many are unanswered before them.
+    pub fn portrait(&self, writes: &Writes) -> String {
+        let ahead = |write: PersistSeq| writes.ahead(write);
+        let part = match &self.part {
+            Part::Follower => "follower".to_owned(),
+            Part::Candidate(campaign) => format!("{campaign:?}"),
+            Part::Leader(leading) => {
+                format!("{:?} {} {} {:?}", leading.acks, leading.settled, leading.current, leading.change)
+            }
+        };
+        let held: Vec<String> = self.held.iter().map(|(write, held)| format!("{} {held:?}", ahead(*write))).collect();
+        let fetching = (&self.bodyless, self.raise_to, self.learning);
+        format!(
+            "{:?} {part} {:?} {} {} {held:?} {fetching:?}",
+            self.hard,
+            self.leader,
+            ahead(self.term_write),
+            ahead(self.accepted_write),
+        )
+    }
+
+    /// True if this node leads and its last proposal is committed in its own term.
+    pub fn is_settled(&self) -> bool {
+        matches!(&self.part, Part::Leader(leading) if leading.settled)
+    }
+
     /// Takes what the group has wanted since the last call, in order.
     pub fn take_facts(&mut self) -> Vec<Fact> {
         std::mem::take(&mut self.facts)
