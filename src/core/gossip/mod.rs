@@ -1,15 +1,18 @@
 //! How the replicated state spreads.
 
+mod repair;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
+use crate::core::gossip::repair::Repair;
 use crate::core::id::{LinkId, NodeId};
 use crate::core::message::Message;
-use crate::core::message::exchange::{Confirm, SensorUpdate, StateDigest, StateRequest, StateUpdate, StreamFrom};
+use crate::core::message::exchange::{Confirm, SensorUpdate, StateDigest, StateRequest, StateUpdate};
 use crate::core::params::Params;
 use crate::core::session::Peer;
-use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry, Scope};
+use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry};
 use crate::core::state::store::{Outcome, Store};
 use crate::core::state::system::{Addr, Meaning, NodeInfo};
 use crate::core::time::{Mono, Wall};
@@ -36,11 +39,7 @@ pub struct Gossip {
     dialing: BTreeSet<Addr>,
     /// Links that stand because we dialed.
     dialed: BTreeMap<LinkId, Addr>,
-    repair_due: Mono,
-    session: u64,
-    equal: BTreeMap<NodeId, bool>,
-    /// Peers whose answer to a repair is not complete yet, and whether it has brought anything settled so far.
-    missed: BTreeMap<NodeId, bool>,
+    repair: Repair,
     facts: Vec<Fact>,
 }
 
@@ -53,10 +52,7 @@ impl Gossip {
             dials: params.bootstrap.iter().filter(|a| **a != params.addr).map(|a| (a.clone(), Mono::ZERO)).collect(),
             dialing: BTreeSet::new(),
             dialed: BTreeMap::new(),
-            repair_due: Mono::ZERO,
-            session: 0,
-            equal: BTreeMap::new(),
-            missed: BTreeMap::new(),
+            repair: Repair::new(params),
             facts: Vec::new(),
         }
     }
@@ -68,17 +64,14 @@ impl Gossip {
 
     /// A link is ready for use.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, store: &Store, peer: Peer) {
-        let link = peer.link;
-        self.peers.insert(link, peer);
-        self.send_all(cx, store, link);
+        self.repair.on_link_up(cx, store, &peer);
+        self.peers.insert(peer.link, peer);
     }
 
     /// A link is no longer in use.
     pub fn on_link_down(&mut self, link: LinkId) {
-        if let Some(peer) = self.peers.remove(&link) {
-            self.equal.remove(&peer.node);
-            self.missed.remove(&peer.node);
-        }
+        self.peers.remove(&link);
+        self.repair.on_link_down(link);
     }
 
     /// A dial went through: the address is not dialed again while that link stands, in use or not.
@@ -129,15 +122,6 @@ impl Gossip {
         }
     }
 
-    fn send_all(&self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
-        let all: Vec<KeyedEntry> = store.iter().map(|(key, entry)| KeyedEntry::new(key, entry)).collect();
-        let mut chunks = all.chunks(1000).peekable();
-        while let Some(chunk) = chunks.next() {
-            let update = StateUpdate { session: self.session, entries: chunk.to_vec(), more: chunks.peek().is_some() };
-            cx.send(link, Message::StateUpdate(update));
-        }
-    }
-
     /// Push came.
     pub fn on_sensor_update(
         &mut self,
@@ -159,16 +143,11 @@ impl Gossip {
         update: StateUpdate,
         wall: Wall,
     ) {
-        let Some(node) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return };
         let settled = self.merge(cx, store, link, update.entries, wall);
-        let missed = self.missed.remove(&node).unwrap_or(false) || settled;
-        match update.more {
-            true => self.missed.insert(node, missed),
-            false => self.equal.insert(node, !missed),
-        };
+        self.repair.on_update(link, &settled, update.more);
     }
 
-    /// True if anything new had been written so long ago that push should have brought it.
+    /// The origins of what was new and had been written so long ago that push should have brought it.
     fn merge(
         &mut self,
         cx: &mut Cx<'_>,
@@ -176,10 +155,10 @@ impl Gossip {
         link: LinkId,
         entries: Vec<KeyedEntry>,
         wall: Wall,
-    ) -> bool {
-        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return false };
+    ) -> BTreeSet<NodeId> {
+        let mut settled = BTreeSet::new();
+        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return settled };
         let settled_by = wall - self.params.gossip.settle_after;
-        let mut settled = false;
         let mut fresh = Vec::new();
         let mut confirmed = Vec::new();
         for keyed in entries {
@@ -192,7 +171,9 @@ impl Gossip {
             }
             match outcome {
                 Outcome::New { key, entry, meaning } => {
-                    settled |= entry.stamp.wall() < settled_by;
+                    if entry.stamp.wall() < settled_by {
+                        settled.insert(key.origin.clone());
+                    }
                     fresh.push(key.clone());
                     self.facts.push(match own {
                         true => Fact::OwnOrigin { key, entry },
@@ -216,27 +197,12 @@ impl Gossip {
         let Some(peer) = self.peers.get(&link) else { return };
         let offset_ms = digest.wall.millis_after(cx.now.wall);
         self.facts.push(Fact::ClockOffset { node: peer.node.clone(), offset_ms });
-        if store.summary() == (digest.count, digest.sum) {
-            self.equal.insert(peer.node.clone(), true);
-        } else {
-            self.send_all(cx, store, link);
-            cx.send(
-                link,
-                Message::StateRequest(StateRequest {
-                    session: digest.session,
-                    scope: Scope::Global,
-                    symbols_from: None,
-                    count: 0,
-                    want: Vec::new(),
-                    stream_after: Some(StreamFrom { after: None }),
-                }),
-            );
-        }
+        self.repair.on_digest(cx, store, link, digest);
     }
 
     /// A peer asks for what it lacks.
-    pub fn on_state_request(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
-        self.send_all(cx, store, link);
+    pub fn on_state_request(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, request: &StateRequest) {
+        self.repair.on_request(cx, store, link, request);
     }
 
     fn connected(&self) -> impl Iterator<Item = &Addr> {
@@ -245,8 +211,7 @@ impl Gossip {
 
     /// Share of peers found equal by the last repair.
     pub fn converged(&self) -> Option<f64> {
-        let equal = self.equal.values().filter(|equal| **equal).count();
-        (!self.equal.is_empty()).then(|| equal as f64 / self.equal.len() as f64)
+        self.repair.converged()
     }
 
     /// When gossip next wants attention.
@@ -254,7 +219,7 @@ impl Gossip {
         let connected: BTreeSet<&Addr> = self.connected().collect();
         let waiting = |addr: &Addr| !connected.contains(addr) && !self.dialing.contains(addr);
         let dial = self.dials.iter().filter(|(addr, _)| waiting(addr)).map(|(_, due)| *due).min();
-        dial.unwrap_or(Mono::NEVER).min(self.repair_due)
+        dial.unwrap_or(Mono::NEVER).min(self.repair.deadline())
     }
 
     /// Acts on whatever is due.
@@ -271,25 +236,7 @@ impl Gossip {
                 cx.fx.push(Effect::Dial { addr: addr.clone() });
             }
         }
-        if self.repair_due <= now {
-            let interval = self.params.gossip.repair_interval;
-            self.repair_due = now + cx.rng.between(interval / 2, interval * 3 / 2);
-            let links: Vec<LinkId> = self.peers.keys().copied().collect();
-            if let Some(link) = cx.rng.pick(&links) {
-                let (count, sum) = store.summary();
-                self.session += 1;
-                let digest = StateDigest {
-                    session: self.session,
-                    scope: Scope::Global,
-                    count,
-                    sum,
-                    horizon: Wall::default(),
-                    wall: cx.now.wall,
-                    offset: 0,
-                    symbols: Vec::new(),
-                };
-                cx.send(*link, Message::StateDigest(digest));
-            }
-        }
+        let links: Vec<LinkId> = self.peers.keys().copied().collect();
+        self.repair.on_deadline(cx, store, &links);
     }
 }

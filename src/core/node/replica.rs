@@ -82,7 +82,7 @@ impl Node {
             Message::SensorUpdate(update) => self.gossip.on_sensor_update(cx, store, link, update, wall),
             Message::StateUpdate(update) => self.gossip.on_state_update(cx, store, link, update, wall),
             Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest),
-            Message::StateRequest(_) => self.gossip.on_state_request(cx, store, link),
+            Message::StateRequest(request) => self.gossip.on_state_request(cx, store, link, &request),
             _ => {}
         }
     }
