@@ -16,11 +16,13 @@ mod help;
 mod home;
 mod leader;
 mod node;
+mod plot;
 mod put;
 mod regions;
 mod sensors;
 mod sim;
 mod status;
+mod top;
 mod wait;
 mod watch;
 
@@ -71,6 +73,8 @@ enum Verb {
     Get(get::GetArgs),
     /// Show readings as they change
     Watch(watch::WatchArgs),
+    /// Draw readings over time, from the ledger and live
+    Plot(plot::PlotArgs),
     /// Write a reading
     Put(put::PutArgs),
     /// Show a node's own sources and what fails
@@ -91,6 +95,8 @@ enum Verb {
     Config(config::ConfigArgs),
     /// Look for what is wrong with this machine or cluster
     Doctor(doctor::DoctorArgs),
+    /// Show the cluster and its readings on one live screen
+    Top(top::TopArgs),
     /// Wait until the cluster is as asked for
     Wait(wait::WaitArgs),
     /// Choose which cluster is meant when nothing is said
@@ -141,6 +147,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Status(args) => wait_for(status::run(&cx, args)),
         Verb::Get(args) => wait_for(get::run(&cx, args)),
         Verb::Watch(args) => wait_for(watch::run(&cx, args)),
+        Verb::Plot(args) => wait_for(plot::run(&cx, args)),
         Verb::Put(args) => wait_for(put::run(&cx, args)),
         Verb::Sensors(args) => wait_for(sensors::run(&cx, args)),
         Verb::Checkpoint(args) => wait_for(checkpoint::run(&cx, args)),
@@ -151,6 +158,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Sim(args) => sim::run(&cx, args),
         Verb::Config(args) => config::run(&cx, args),
         Verb::Doctor(args) => wait_for(doctor::run(&cx, args)),
+        Verb::Top(args) => wait_for(top::run(&cx, args)),
         Verb::Wait(args) => wait_for(wait::run(&cx, args)),
         Verb::Context(args) => context::run(&cx, args),
         Verb::Completions(args) => help::completions(args),
