@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use ratatui::buffer::Buffer;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Color, Style};
 use ratatui::symbols::Marker;
 use ratatui::widgets::{Axis, Chart, Dataset, GraphType, Widget};
@@ -190,10 +190,13 @@ fn chart(lines: &[&Series], area: Rect) -> Buffer {
     };
     let grey = Style::default().fg(Color::DarkGray);
     let x = Axis::default().style(grey).bounds([from, to]).labels([clock(from), clock((from + to) / 2.0), clock(to)]);
-    let middle = (low + high) / 2.0;
-    let y = Axis::default().style(grey).bounds([low, high]).labels([low, middle, high].map(|v| value_text(v, None)));
+    let digits = (1.0 - (high - low).log10().floor()).clamp(0.0, 9.0) as usize;
+    let labels = [low, (low + high) / 2.0, high].map(|value| format!("{value:.digits$}"));
+    let y = Axis::default().style(grey).bounds([low, high]).labels(labels);
     let mut buffer = Buffer::empty(area);
-    Chart::new(datasets.collect()).x_axis(x).y_axis(y).render(area, &mut buffer);
+    let half = Constraint::Percentage(50);
+    let chart = Chart::new(datasets.collect()).hidden_legend_constraints((half, half));
+    chart.x_axis(x).y_axis(y).render(area, &mut buffer);
     buffer
 }
 
