@@ -224,8 +224,8 @@ impl Cluster {
         let sum = nodes.first()?.1.store().summary();
         if let Some((m, node)) = nodes.iter().find(|(_, node)| node.store().summary() != sum) {
             let (first, this) = (nodes[0].1.store(), node.store());
-            let differ = this.iter().find(|(key, entry)| first.get(key) != Some(*entry));
-            let lacks = first.iter().find(|(key, entry)| this.get(key) != Some(*entry));
+            let differ = this.iter().find(|(key, entry)| first.get(&key.to_key()) != Some(*entry));
+            let lacks = first.iter().find(|(key, entry)| this.get(&key.to_key()) != Some(*entry));
             let id = &self.members[*m].id;
             return Some(format!(
                 "{id} differs from {}: it has {differ:?}, the other {lacks:?}",

@@ -129,7 +129,7 @@ impl Repair {
     }
 
     fn send_all(&self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
-        let all: Vec<KeyedEntry> = store.iter().map(|(key, entry)| KeyedEntry::new(key, entry)).collect();
+        let all: Vec<KeyedEntry> = store.iter().map(|(key, entry)| KeyedEntry::of(key, entry)).collect();
         let mut chunks = all.chunks(1000).peekable();
         while let Some(chunk) = chunks.next() {
             let update = StateUpdate { session: self.session, entries: chunk.to_vec(), more: chunks.peek().is_some() };

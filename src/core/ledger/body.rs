@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::core::id::Hash;
 use crate::core::ledger::document::Counts;
-use crate::core::state::entry::{Entry, Key, KeyedEntry};
+use crate::core::state::entry::{Entry, KeyRef, KeyedEntry};
 
 /// Longest unpacked body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
@@ -34,15 +34,15 @@ pub struct Body {
 
 impl Body {
     /// Writes entries down in the order given, which must be key order, and counts them.
-    pub fn of<'a>(entries: impl Iterator<Item = (&'a Key, &'a Entry)>) -> (Self, Counts) {
+    pub fn of<'a>(entries: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>) -> (Self, Counts) {
         let mut text = Vec::new();
         let mut counts = Counts::default();
         let mut nodes = BTreeSet::new();
         for (key, entry) in entries {
-            serde_json::to_writer(&mut text, &KeyedEntry::new(key, entry)).expect("an entry is JSON");
+            serde_json::to_writer(&mut text, &KeyedEntry::of(key, entry)).expect("an entry is JSON");
             text.push(b'\n');
             counts.readings += 1;
-            nodes.insert(&key.origin);
+            nodes.insert(key.origin);
         }
         counts.nodes = nodes.len() as u64;
         let packed = lz4_flex::block::compress_prepend_size(&text).into();
@@ -112,7 +112,7 @@ mod tests {
     use crate::core::hlc::Hlc;
     use crate::core::id::{Channel, NodeId};
     use crate::core::reading::Reading;
-    use crate::core::state::entry::{Scope, Value};
+    use crate::core::state::entry::{Key, Scope, Value};
     use crate::core::time::Wall;
 
     fn sample() -> Vec<(Key, Entry)> {
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_body_gives_back_its_entries() {
         let entries = sample();
-        let (body, counts) = Body::of(entries.iter().map(|(k, e)| (k, e)));
+        let (body, counts) = Body::of(entries.iter().map(|(k, e)| (k.borrowed(), e)));
         assert_eq!(counts, Counts { nodes: 2, readings: 2 });
         let again = Body::from_packed(body.packed(), body.hash()).unwrap();
         let back: Vec<_> = again.entries().unwrap().into_iter().map(KeyedEntry::into_parts).collect();
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_mangled_body_is_refused_before_it_is_allocated() {
         let entries = sample();
-        let (body, _) = Body::of(entries.iter().map(|(k, e)| (k, e)));
+        let (body, _) = Body::of(entries.iter().map(|(k, e)| (k.borrowed(), e)));
         let mut huge = body.packed().to_vec();
         huge[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(Body::from_packed(&huge, body.hash()), Err(BodyError::Packing(_))));

@@ -93,7 +93,7 @@ impl Node {
             start: None,
             sessions,
             joining: None,
-            store: Store::new(params.clock_skew_max, params.retain),
+            store: Store::new(params.clock_skew_max, params.retain, params.gossip.sketch_symbols_max),
             gossip: Gossip::new(&params),
             liveness: Liveness::new(&params),
             group: None,

@@ -90,8 +90,8 @@ impl Node {
     pub(super) fn replica_deadline(&mut self, cx: &mut Cx<'_>) {
         self.gossip.on_deadline(cx, &self.store);
         self.liveness.on_deadline(cx, &self.me.node);
-        let horizon = self.time.trusted(cx.now) - self.params.retain;
-        for key in self.store.expire(horizon) {
+        let wall = self.time.trusted(cx.now);
+        for key in self.store.expire(wall) {
             if key.origin == self.me.node {
                 self.note_own_dropped(cx, key.channel);
             }
@@ -190,7 +190,7 @@ impl Node {
     /// What `@node` entries say of everyone.
     pub(super) fn members(&self) -> impl Iterator<Item = (&NodeId, NodeInfo)> {
         let said = self.store.iter().filter(|(key, _)| key.channel.as_str() == system::NODE);
-        said.filter_map(|(key, entry)| Some((&key.origin, entry.value.read().ok()?)))
+        said.filter_map(|(key, entry)| Some((key.origin, entry.value.read().ok()?)))
     }
 
     /// The nodes of our region as candidates and voters, ourselves included.

@@ -61,7 +61,7 @@ impl Node {
                     voter: voters
                         .as_ref()
                         .is_some_and(|v| v.of_node(node).is_some_and(|voter| voter.store == info.store)),
-                    entries: self.store.of_origin(node).count(),
+                    entries: self.store.count_of(node),
                     last_heard: self.sessions.heard(node).map(|heard| now.mono.since(heard)),
                     clock_offset_ms: self.time.offset_of(node),
                     holds: self.group.as_ref().and_then(|group| group.holds(node)),

@@ -27,6 +27,11 @@ impl Key {
     pub fn new(origin: NodeId, channel: Channel) -> Self {
         Self { origin, channel }
     }
+
+    /// The key as it is looked at in a map.
+    pub fn borrowed(&self) -> KeyRef<'_> {
+        KeyRef { origin: &self.origin, channel: &self.channel }
+    }
 }
 
 impl fmt::Display for Key {
@@ -38,6 +43,28 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+/// A key where it is kept: names that are not cloned to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyRef<'a> {
+    /// The single writer.
+    pub origin: &'a NodeId,
+    /// The sensor, or a system channel.
+    pub channel: &'a Channel,
+}
+
+impl KeyRef<'_> {
+    /// The key itself.
+    pub fn to_key(self) -> Key {
+        Key::new(self.origin.clone(), self.channel.clone())
+    }
+}
+
+impl fmt::Display for KeyRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.origin, self.channel)
     }
 }
 
@@ -192,6 +219,11 @@ pub struct KeyedEntry {
 impl KeyedEntry {
     /// Joins a key and its entry.
     pub fn new(key: &Key, entry: &Entry) -> Self {
+        Self::of(key.borrowed(), entry)
+    }
+
+    /// Joins a key and its entry.
+    pub fn of(key: KeyRef<'_>, entry: &Entry) -> Self {
         Self {
             origin: key.origin.clone(),
             channel: key.channel.clone(),

@@ -1,5 +1,7 @@
 //! The replicated state: a last-writer-wins map with single writers.
 
 pub mod entry;
+pub mod sketch;
 pub mod system;
+mod shelf;
 pub mod store;

@@ -1,13 +1,18 @@
-//! The replicated map as one node holds it.
+//! The replicated map as one node holds it, with coded symbols of what is in it.
+//!
+//! Invariant: the sketches are those of the entries held, entry by entry; nobody ever encodes the state anew.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::core::hlc::Hlc;
-use crate::core::id::NodeId;
-use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry};
+use crate::core::id::{Channel, NodeId};
+use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyRef, KeyedEntry, Scope};
+use crate::core::state::shelf::{Item, Shelf};
+use crate::core::state::sketch::{self, Sketch, Symbol};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 
@@ -22,50 +27,151 @@ pub enum Outcome {
     Refused { key: Key, why: EntryRefusal },
 }
 
+/// Which entries two nodes have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Nodes of one region: everything.
+    All,
+    /// Nodes of different regions: entries of global scope.
+    Global,
+}
+
 /// The map.
 #[derive(Debug)]
 pub struct Store {
-    entries: BTreeMap<Key, Entry>,
+    shelves: BTreeMap<NodeId, Shelf>,
+    len: usize,
     forgotten: BTreeMap<NodeId, Hlc>,
-    sum: u64,
+    /// Symbols of the entries of global scope, and of those that stay in the region.
+    global: Sketch,
+    region: Sketch,
+    /// How many symbols a sketch of anything has.
+    symbols: usize,
+    symbols_max: usize,
     skew_max: Duration,
     retain: Duration,
+    /// Entries stamped before this have been dropped.
+    expired_to: Wall,
 }
+
+/// A sketch of anything has at least this many symbols.
+const SYMBOLS_MIN: usize = 64;
+/// Entries expire in batches, this many in the time that they are kept: a look at all of them is not for every
+/// millisecond.
+const EXPIRY_BATCHES: u64 = 256;
 
 impl Store {
     /// An empty map.
-    pub fn new(skew_max: Duration, retain: Duration) -> Self {
-        Self { entries: BTreeMap::new(), forgotten: BTreeMap::new(), sum: 0, skew_max, retain }
+    ///
+    /// Stamps more than `skew_max` ahead are refused, entries older than `retain` leave, and sketches have at most
+    /// `symbols_max` symbols.
+    pub fn new(skew_max: Duration, retain: Duration, symbols_max: usize) -> Self {
+        Self {
+            shelves: BTreeMap::new(),
+            len: 0,
+            forgotten: BTreeMap::new(),
+            global: Sketch::default(),
+            region: Sketch::default(),
+            symbols: SYMBOLS_MIN.min(symbols_max),
+            symbols_max,
+            skew_max,
+            retain,
+            expired_to: Wall::default(),
+        }
     }
 
     /// The newest word on a key.
     pub fn get(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key)
+        Some(&self.shelves.get(&key.origin)?.get(&key.channel)?.entry)
     }
 
     /// All entries in key order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (KeyRef<'_>, &Entry)> {
+        self.shelves.iter().flat_map(|(origin, shelf)| shelf.iter().map(move |item| parts(origin, item)))
     }
 
     /// Entries of one origin in channel order.
-    pub fn of_origin<'a>(&'a self, origin: &'a NodeId) -> impl Iterator<Item = (&'a Key, &'a Entry)> {
-        self.entries.iter().filter(move |(key, _)| key.origin == *origin)
+    pub fn of_origin(&self, origin: &NodeId) -> impl Iterator<Item = (KeyRef<'_>, &Entry)> {
+        let shelf = self.shelves.get_key_value(origin);
+        shelf.into_iter().flat_map(|(origin, shelf)| shelf.iter().map(move |item| parts(origin, item)))
+    }
+
+    /// How many entries of one origin.
+    pub fn count_of(&self, origin: &NodeId) -> usize {
+        self.shelves.get(origin).map_or(0, Shelf::len)
     }
 
     /// How many entries.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
-    /// Count and order-independent fingerprint.
+    /// Count and order-independent fingerprint of everything.
     pub fn summary(&self) -> (u64, u64) {
-        (self.entries.len() as u64, self.sum)
+        self.summary_of(Share::All)
+    }
+
+    /// Count and order-independent fingerprint of what is shared: the fingerprints' sum modulo 2^64.
+    pub fn summary_of(&self, share: Share) -> (u64, u64) {
+        let (count, sum) = self.global.summary();
+        match share {
+            Share::Global => (count, sum),
+            Share::All => {
+                let (more, added) = self.region.summary();
+                (count + more, sum.wrapping_add(added))
+            }
+        }
+    }
+
+    /// The coded symbols of what is shared: none of nothing.
+    pub fn symbols_of(&self, share: Share) -> Vec<Symbol> {
+        let (global, region) = (self.global.symbols(), self.region.symbols());
+        match share {
+            Share::All if global.is_empty() => region.to_vec(),
+            // All sketches of anything are of one length.
+            Share::All => sketch::union(global, region),
+            Share::Global => global.to_vec(),
+        }
+    }
+
+    /// Fingerprints of what is shared, in key order.
+    pub fn fingerprints(&self, share: Share) -> impl Iterator<Item = (u64, KeyRef<'_>, &Entry)> {
+        let items = self.shelves.iter().flat_map(|(origin, shelf)| shelf.iter().map(move |item| (origin, item)));
+        items.filter(move |(_, item)| share.includes(item.entry.scope)).map(|(origin, item)| {
+            let (key, entry) = parts(origin, item);
+            (item.fingerprint, key, entry)
+        })
+    }
+
+    /// Fingerprints of what is shared from a place in the order of a stream on: first the system's channels, then
+    /// the others, each in key order.
+    pub fn stream<'a>(&'a self, share: Share, from: &'a Cursor) -> impl Iterator<Item = (u64, KeyRef<'a>, &'a Entry)> {
+        let system = from.system.then(|| self.pass(from.after.as_ref(), true));
+        let rest = self.pass(from.after.as_ref().filter(|_| !from.system), false);
+        system.into_iter().flatten().chain(rest).filter(move |(_, _, entry)| share.includes(entry.scope))
+    }
+
+    fn pass<'a>(&'a self, after: Option<&'a Key>, system: bool) -> impl Iterator<Item = (u64, KeyRef<'a>, &'a Entry)> {
+        let first = after.map_or(Bound::Unbounded, |key| Bound::Included(&key.origin));
+        let shelves = self.shelves.range::<NodeId, _>((first, Bound::Unbounded));
+        shelves.flat_map(move |(origin, shelf)| {
+            let (from, beyond) = match after {
+                Some(key) if key.origin == *origin => (key.channel.as_str(), true),
+                _ if system => (system::FIRST, false),
+                _ => ("", false),
+            };
+            // The system's channels stand together.
+            let items = shelf.from(from, beyond).take_while(move |item| !system || item.channel.is_system());
+            items.filter(move |item| item.channel.is_system() == system).map(move |item| {
+                let (key, entry) = parts(origin, item);
+                (item.fingerprint, key, entry)
+            })
+        })
     }
 
     /// Takes an entry of our own.
@@ -74,20 +180,28 @@ impl Store {
     }
 
     /// Judges and merges an entry that a peer sent; `wall` is the clock that is believed.
+    ///
+    /// The key that comes back shares its names with the map's.
     pub fn admit(&mut self, keyed: KeyedEntry, wall: Wall) -> Outcome {
-        let (key, entry) = keyed.into_parts();
+        let (mut key, entry) = keyed.into_parts();
         let ahead = entry.stamp.wall().millis_after(wall);
         if ahead > self.skew_max.as_millis() as i64 {
             return Outcome::Refused { key, why: EntryRefusal::Future { ahead_ms: ahead as u64 } };
         }
-        if entry.stamp.wall() < wall - self.retain {
+        if entry.stamp.wall() < self.horizon(wall) {
             return Outcome::Refused { key, why: EntryRefusal::Expired };
         }
         if self.forgotten.get(&key.origin).is_some_and(|up_to| entry.stamp <= *up_to) {
             return Outcome::Refused { key, why: EntryRefusal::Forgotten };
         }
-        if self.entries.get(&key).is_some_and(|held| !entry.supersedes(held)) {
-            return Outcome::Duplicate;
+        if let Some((origin, shelf)) = self.shelves.get_key_value(&key.origin) {
+            key.origin = origin.clone();
+            if let Some(held) = shelf.get(&key.channel) {
+                if !entry.supersedes(&held.entry) {
+                    return Outcome::Duplicate;
+                }
+                key.channel = held.channel.clone();
+            }
         }
         match system::understand(&key.channel, &entry.value) {
             Ok(meaning) => {
@@ -102,48 +216,138 @@ impl Store {
     pub fn forget(&mut self, origin: &NodeId, up_to: Hlc) -> Vec<Key> {
         let bound = self.forgotten.entry(origin.clone()).or_insert(up_to);
         *bound = up_to.max(*bound);
-        self.remove_where(|key, entry| key.origin == *origin && entry.stamp <= up_to)
+        self.drop_of(origin, |entry| entry.stamp <= up_to).into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Drops entries stamped before `horizon`.
-    pub fn expire(&mut self, horizon: Wall) -> Vec<Key> {
-        self.remove_where(|_, entry| entry.stamp.wall() < horizon)
+    /// Entries stamped before this have expired, by the clock `wall`.
+    pub fn horizon(&self, wall: Wall) -> Wall {
+        let batch = (self.retain.as_millis() as u64 / EXPIRY_BATCHES).max(1);
+        Wall::from_millis((wall - self.retain).as_millis() / batch * batch)
+    }
+
+    /// Drops entries that have expired by the clock `wall`. Costs nothing most of the time.
+    pub fn expire(&mut self, wall: Wall) -> Vec<Key> {
+        let horizon = self.horizon(wall);
+        if horizon <= self.expired_to {
+            return Vec::new();
+        }
+        self.expired_to = horizon;
+        self.drop_where(|_, entry| entry.stamp.wall() < horizon)
     }
 
     /// Drops entries of `origin` stamped after `bound`, and gives them back.
     pub fn drop_after(&mut self, origin: &NodeId, bound: Hlc) -> Vec<(Key, Entry)> {
-        let keys: Vec<Key> =
-            self.of_origin(origin).filter(|(_, entry)| entry.stamp > bound).map(|(key, _)| key.clone()).collect();
-        keys.into_iter().filter_map(|key| self.remove(&key).map(|entry| (key, entry))).collect()
+        self.drop_of(origin, |entry| entry.stamp > bound)
     }
 
     /// Drops entries of everybody but `own` that are stamped after `bound`: how many.
     pub fn drop_future(&mut self, own: &NodeId, bound: Wall) -> usize {
-        self.remove_where(|key, entry| key.origin != *own && entry.stamp.wall() > bound).len()
+        self.drop_where(|origin, entry| origin != own && entry.stamp.wall() > bound).len()
     }
 
-    fn remove_where(&mut self, gone: impl Fn(&Key, &Entry) -> bool) -> Vec<Key> {
-        let keys: Vec<Key> = self.iter().filter(|(k, e)| gone(k, e)).map(|(key, _)| key.clone()).collect();
-        for key in &keys {
-            self.remove(key);
+    fn drop_where(&mut self, gone: impl Fn(&NodeId, &Entry) -> bool) -> Vec<Key> {
+        let origins: Vec<NodeId> = self.shelves.keys().cloned().collect();
+        let dropped = origins.into_iter().flat_map(|origin| self.drop_of(&origin, |entry| gone(&origin, entry)));
+        dropped.map(|(key, _)| key).collect()
+    }
+
+    fn drop_of(&mut self, origin: &NodeId, gone: impl Fn(&Entry) -> bool) -> Vec<(Key, Entry)> {
+        let Some(shelf) = self.shelves.get_mut(origin) else { return Vec::new() };
+        let items = shelf.extract(|item| gone(&item.entry));
+        if shelf.is_empty() {
+            self.shelves.remove(origin);
         }
-        keys
-    }
-
-    fn remove(&mut self, key: &Key) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.sum = self.sum.wrapping_sub(fingerprint(key, &entry));
-        Some(entry)
+        self.len -= items.len();
+        items.iter().for_each(|item| self.sketch(item.entry.scope).remove(item.fingerprint));
+        items.into_iter().map(|item| (Key::new(origin.clone(), item.channel), item.entry)).collect()
     }
 
     fn put(&mut self, key: Key, entry: Entry) {
-        self.remove(&key);
-        self.sum = self.sum.wrapping_add(fingerprint(&key, &entry));
-        self.entries.insert(key, entry);
+        let (scope, fingerprint) = (entry.scope, fingerprint(&key.origin, &key.channel, &entry));
+        let item = Item { channel: key.channel, entry, fingerprint };
+        let replaced = match self.shelves.get_mut(&key.origin) {
+            Some(shelf) => shelf.insert(item),
+            None => self.shelves.entry(key.origin).or_default().insert(item),
+        };
+        match replaced {
+            Some(old) => self.sketch(old.entry.scope).remove(old.fingerprint),
+            None => self.len += 1,
+        }
+        if self.sketch(scope).is_empty() || (self.symbols < self.symbols_max && self.len * 2 > self.symbols) {
+            return self.grow_sketches(scope);
+        }
+        self.sketch(scope).insert(fingerprint);
+    }
+
+    /// The set has outgrown its symbols, or is the first of its scope: encodes it anew, as rarely as a vector moves.
+    fn grow_sketches(&mut self, scope: Scope) {
+        if self.len * 2 > self.symbols {
+            self.symbols = (self.len * 4).next_power_of_two().min(self.symbols_max).max(self.symbols);
+        }
+        for grown in [Scope::Global, Scope::Region] {
+            if grown == scope || !self.sketch(grown).is_empty() {
+                let mut sketch = Sketch::default();
+                let items = self.shelves.values().flat_map(Shelf::iter).filter(|item| item.entry.scope == grown);
+                sketch.grow(self.symbols, items.map(|item| item.fingerprint));
+                *self.sketch(grown) = sketch;
+            }
+        }
+    }
+
+    fn sketch(&mut self, scope: Scope) -> &mut Sketch {
+        match scope {
+            Scope::Global => &mut self.global,
+            Scope::Region => &mut self.region,
+        }
     }
 }
 
-fn fingerprint(key: &Key, entry: &Entry) -> u64 {
-    let text = serde_json::to_vec(&KeyedEntry::new(key, entry)).expect("an entry is JSON");
-    xxh3_64(&text)
+impl Share {
+    /// True if entries of this scope are shared.
+    pub fn includes(self, scope: Scope) -> bool {
+        self == Self::All || scope == Scope::Global
+    }
+
+    /// What a node of `region` shares with one of `other`.
+    pub fn between(region: &crate::core::id::RegionId, other: &crate::core::id::RegionId) -> Self {
+        if region == other { Self::All } else { Self::Global }
+    }
 }
+
+/// A place in the order in which the whole state is streamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// True while the system's channels are on.
+    pub system: bool,
+    /// The last key that was sent.
+    pub after: Option<Key>,
+}
+
+impl Cursor {
+    /// Before everything.
+    pub fn start() -> Self {
+        Self { system: true, after: None }
+    }
+
+    /// Right after `key`.
+    pub fn after(key: KeyRef<'_>) -> Self {
+        Self { system: key.channel.is_system(), after: Some(key.to_key()) }
+    }
+}
+
+fn parts<'a>(origin: &'a NodeId, item: &'a Item) -> (KeyRef<'a>, &'a Entry) {
+    (KeyRef { origin, channel: &item.channel }, &item.entry)
+}
+
+/// 64 bits that stand for an entry: all nodes compute the same.
+///
+/// XXH3 of the value's text, seeded by XXH3 of the channel, seeded by XXH3 of the origin, seeded by the stamp; the
+/// value's seed has its lowest bit flipped for region scope.
+pub fn fingerprint(origin: &NodeId, channel: &Channel, entry: &Entry) -> u64 {
+    let by_origin = xxh3_64_with_seed(origin.as_str().as_bytes(), entry.stamp.bits());
+    let by_key = xxh3_64_with_seed(channel.as_str().as_bytes(), by_origin);
+    xxh3_64_with_seed(entry.value.as_str().as_bytes(), by_key ^ u64::from(entry.scope == Scope::Region))
+}
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,8 @@ pub struct Forget {
     pub up_to: Hlc,
 }
 
+/// No channel of the system's is below this, and they stand together.
+pub const FIRST: &str = "@";
 /// Channel of [`NodeInfo`].
 pub const NODE: &str = "@node";
 /// Channel of [`LeaderClaim`].

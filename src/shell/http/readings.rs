@@ -58,11 +58,11 @@ pub(super) fn matching(node: &Node, pattern: &Pattern, now: Wall) -> Vec<Reading
     let entries = node.store().iter().filter(|(key, _)| !key.channel.is_system());
     entries
         .filter_map(|(key, entry)| {
-            let region = regions.of(node, &key.origin);
+            let region = regions.of(node, key.origin);
             if !pattern.matches(region, key.origin.as_str(), key.channel.as_str()) {
                 return None;
             }
-            rows::reading_row(key, entry, region, now)
+            rows::reading_row(&key.to_key(), entry, region, now)
         })
         .collect()
 }

@@ -45,7 +45,7 @@ fn a_store_gives_back_what_was_written() {
     let first = Storage::open(dir.path()).unwrap();
     assert!(first.identity.fresh);
     let (key, kept) = entry().into_parts();
-    let (body, _) = Body::of([(&key, &kept)].into_iter());
+    let (body, _) = Body::of([(key.borrowed(), &kept)].into_iter());
     let held = HeldBody { index: Index(1), taken_at: Wall::from_millis(5), hash: body.hash() };
     let mark = Hlc::new(Wall::from_millis(1_700_000_000_000), 0);
     let mut records = founding();

@@ -1,0 +1,179 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::reading::Reading;
+use crate::core::state::entry::Value;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The clock of these tests.
+const WALL: Wall = Wall::from_millis(1_700_000_000_000);
+
+fn store() -> Store {
+    Store::new(Duration::from_secs(10), DAY, 512)
+}
+
+fn name(n: u8) -> NodeId {
+    NodeId::new(&format!("gw-{n}")).unwrap()
+}
+
+/// What an origin wrote `age_ms` ago; the value differs where `value` does.
+fn entry(origin: u8, channel: u8, age_ms: u64, value: u8, scope: Scope) -> KeyedEntry {
+    let channel = match channel {
+        0 => system::node_channel(),
+        1 => system::forget_channel(&name(200)),
+        n => Channel::new(&format!("{}c", n as char)).unwrap(),
+    };
+    let at = Wall::from_millis(WALL.as_millis() - age_ms);
+    let value = match channel.as_str() {
+        system::NODE => Value::of(&info(value)),
+        other if other.starts_with('@') => Value::of(&system::Forget { up_to: Hlc::ZERO }),
+        _ => Value::of(&Reading::new(f64::from(value), at)),
+    };
+    KeyedEntry { origin: name(origin), channel, stamp: Hlc::new(at, 0), scope, value, confirm: false }
+}
+
+fn info(n: u8) -> system::NodeInfo {
+    system::NodeInfo {
+        addr: "a:1".into(),
+        api: None,
+        region: crate::core::id::RegionId::new("main").unwrap(),
+        store: crate::core::id::StoreId(u128::from(n)),
+        start: Hlc::ZERO,
+        version: String::new(),
+        left: false,
+    }
+}
+
+fn any_entry() -> impl Strategy<Value = KeyedEntry> {
+    let channel = prop_oneof![Just(0u8), Just(1), b'0'..=b'9', b'A'..=b'Z', b'a'..=b'z'];
+    (0..12u8, channel, 0..40u64, 0..3u8, prop::bool::ANY).prop_map(|(origin, channel, age, value, region)| {
+        entry(origin, channel, age, value, if region { Scope::Region } else { Scope::Global })
+    })
+}
+
+fn of(entries: &[KeyedEntry]) -> Store {
+    let mut store = store();
+    entries.iter().for_each(|keyed| drop(store.admit(keyed.clone(), WALL)));
+    store
+}
+
+fn held(store: &Store) -> Vec<(Key, Entry)> {
+    store.iter().map(|(key, entry)| (key.to_key(), entry.clone())).collect()
+}
+
+/// Symbols encoded anew from what is held.
+fn encoded(store: &Store, share: Share) -> Vec<Symbol> {
+    let mut sketch = Sketch::default();
+    let items: Vec<u64> = store.iter().filter(|(_, entry)| share.includes(entry.scope)).map(fingerprint_of).collect();
+    sketch.grow(if items.is_empty() { 0 } else { store.symbols }, items.into_iter());
+    sketch.symbols().to_vec()
+}
+
+fn fingerprint_of((key, entry): (KeyRef<'_>, &Entry)) -> u64 {
+    fingerprint(key.origin, key.channel, entry)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_merge_commutes_associates_and_repeats_harmlessly(
+        entries in prop::collection::vec(any_entry(), 0..120),
+        cut in 0..120usize,
+    ) {
+        let cut = cut.min(entries.len());
+        let (first, second) = entries.split_at(cut);
+        let again: Vec<_> = [second, first, second].concat();
+        let backwards: Vec<_> = entries.iter().rev().cloned().collect();
+        let straight = of(&entries);
+        for other in [of(&again), of(&backwards)] {
+            prop_assert_eq!(held(&straight), held(&other));
+            prop_assert_eq!(straight.summary(), other.summary());
+            prop_assert_eq!(straight.summary_of(Share::Global), other.summary_of(Share::Global));
+        }
+    }
+
+    #[test]
+    fn sketches_are_those_of_what_is_held(
+        entries in prop::collection::vec(any_entry(), 0..400),
+        forgotten in 0..12u8,
+        age in 0..40u64,
+    ) {
+        let mut store = of(&entries);
+        for step in 0..4 {
+            match step {
+                0 => {}
+                1 => drop(store.forget(&name(forgotten), Hlc::new(Wall::from_millis(WALL.as_millis() - age), 0))),
+                2 => drop(store.drop_future(&name(0), Wall::from_millis(WALL.as_millis() - age / 2))),
+                _ => drop(store.expire(WALL + DAY)),
+            }
+            for share in [Share::All, Share::Global] {
+                let symbols = store.symbols_of(share);
+                let expected = encoded(&store, share);
+                prop_assert!(symbols.len() >= expected.len());
+                prop_assert_eq!(&symbols[..expected.len()], &expected[..]);
+                let count = store.fingerprints(share).count() as u64;
+                prop_assert_eq!(store.summary_of(share).0, count);
+                prop_assert_eq!(store.fingerprints(share).fold(0u64, |sum, f| sum.wrapping_add(f.0)), store.summary_of(share).1);
+            }
+            prop_assert_eq!(store.len(), store.iter().count());
+        }
+    }
+
+    #[test]
+    fn a_stream_resumed_anywhere_brings_the_rest(
+        entries in prop::collection::vec(any_entry(), 1..200),
+        stop in 0..200usize,
+    ) {
+        let store = of(&entries);
+        for share in [Share::All, Share::Global] {
+            let all: Vec<Key> = store.stream(share, &Cursor::start()).map(|(_, key, _)| key.to_key()).collect();
+            let mut expected: Vec<Key> = store.fingerprints(share).map(|(_, key, _)| key.to_key()).collect();
+            expected.sort_by_key(|key| (!key.channel.is_system(), key.clone()));
+            prop_assert_eq!(&all, &expected);
+            if let Some(last) = all.get(stop) {
+                let cursor = Cursor::after(last.borrowed());
+                let rest: Vec<Key> = store.stream(share, &cursor).map(|(_, key, _)| key.to_key()).collect();
+                prop_assert_eq!(&rest[..], &all[stop + 1..]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fingerprint_is_part_of_the_protocol() {
+    let KeyedEntry { origin, channel, stamp, value, .. } = entry(1, b't', 0, 7, Scope::Global);
+    let of = |scope| fingerprint(&origin, &channel, &Entry { value: value.clone(), stamp, scope });
+    assert_eq!(value.as_str(), r#"{"value":7.0,"time":1700000000000}"#);
+    assert_eq!((of(Scope::Global), of(Scope::Region)), (8_071_025_630_883_849_015, 7_342_439_779_973_435_478));
+}
+
+#[test]
+fn entries_expire_in_batches_and_never_come_back() {
+    let mut store = store();
+    let old = entry(1, b'a', DAY.as_millis() as u64 - 1_000, 0, Scope::Global);
+    assert!(matches!(store.admit(old.clone(), WALL), Outcome::New { .. }));
+    let batch = DAY / 256;
+    let gone = (0..600).find_map(|s| {
+        let wall = WALL + Duration::from_secs(s);
+        (!store.expire(wall).is_empty()).then_some(wall)
+    });
+    let gone = gone.expect("it expires within a batch");
+    assert!(gone.millis_after(WALL) <= (batch + Duration::from_secs(2)).as_millis() as i64, "{gone}");
+    assert!(matches!(store.admit(old, gone), Outcome::Refused { why: EntryRefusal::Expired, .. }));
+    assert_eq!(store.summary(), (0, 0));
+}
+
+#[test]
+fn keys_share_their_names_with_the_map() {
+    let mut store = store();
+    let admit = |store: &mut Store, value| match store
+        .admit(entry(1, b'a', 10 - u64::from(value), value, Scope::Global), WALL)
+    {
+        Outcome::New { key, .. } => key,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (admit(&mut store, 1), admit(&mut store, 2));
+    assert!(std::ptr::eq(first.origin.as_str(), second.origin.as_str()));
+    assert!(std::ptr::eq(first.channel.as_str(), second.channel.as_str()));
+}
