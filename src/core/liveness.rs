@@ -132,9 +132,11 @@ impl Liveness {
     }
 
     /// A link is no longer in use.
-    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+    ///
+    /// One that an end gave up on purpose (`parted`) says nothing of its peer.
+    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId, parted: bool) {
         let Some(watched) = self.links.remove(&link) else { return };
-        if !self.is_linked(&watched.node) {
+        if !parted && !self.is_linked(&watched.node) {
             let stood = cx.now.mono.since(watched.up);
             let member = self.member(cx.now.mono, &watched.node);
             member.broken = Some(cx.now.mono);
@@ -144,13 +146,12 @@ impl Liveness {
         }
     }
 
-    /// Nobody answers at an address; with `refused`, its host says that nobody listens there.
-    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, own: &NodeId, addr: &Addr, refused: bool) {
-        let at = |member: &MemberState| member.addr.as_ref() == Some(addr) && member.state != Life::Left;
-        let node = self.members.iter().find(|(_, member)| at(member)).map(|(node, _)| node.clone());
-        let Some(node) = node.filter(|node| !self.is_linked(node)) else { return };
-        let why = if refused { SuspicionCause::Refused } else { SuspicionCause::Broken };
-        self.doubt(cx.now.mono, own, &node, why);
+    /// Nobody answers at a member's address; with `refused`, its host says that nobody listens there.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, own: &NodeId, node: &NodeId, refused: bool) {
+        if !self.is_linked(node) {
+            let why = if refused { SuspicionCause::Refused } else { SuspicionCause::Broken };
+            self.doubt(cx.now.mono, own, node, why);
+        }
     }
 
     /// Doubts a member in public, unless we did already or were wrong too lately.
@@ -357,7 +358,7 @@ mod tests {
         }
 
         fn cut(&mut self, link: u64) {
-            self.with(|live, cx| live.on_link_down(cx, LinkId(link)));
+            self.with(|live, cx| live.on_link_down(cx, LinkId(link), false));
         }
 
         fn pass(&mut self, span: Duration) {
@@ -410,7 +411,7 @@ mod tests {
         world.known("a", 5);
         world.linked("a", 1);
         world.cut(1);
-        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &"a".into(), true));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), true));
         assert_eq!(world.state("a"), Some(Life::Suspect));
         world.doubts("b", "a", 5, true);
         assert_eq!(world.state("a"), Some(Life::Dead));

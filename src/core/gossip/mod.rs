@@ -1,21 +1,28 @@
-//! How the replicated state spreads.
+//! How the replicated state spreads: over a random [`overlay`], by [`push`] along trees, mended by [`repair`].
+//!
+//! Merges what comes and tells the node what was new. The three beside this file do not know each other.
 
+mod overlay;
+mod push;
 mod repair;
+mod bits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::cx::Cx;
-use crate::core::effect::Effect;
+use crate::core::gossip::overlay::Overlay;
+use crate::core::gossip::push::{Offer, Push};
 use crate::core::gossip::repair::Repair;
 use crate::core::id::{LinkId, NodeId};
 use crate::core::message::Message;
-use crate::core::message::exchange::{Confirm, SensorUpdate, StateDigest, StateRequest, StateUpdate};
+use crate::core::message::exchange::{Confirm, Graft, Prune, SensorUpdate, StateDigest, StateRequest, StateUpdate};
 use crate::core::params::Params;
 use crate::core::session::Peer;
 use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry};
 use crate::core::state::store::{Outcome, Store};
 use crate::core::state::system::{Addr, Meaning, NodeInfo};
 use crate::core::time::{Mono, Wall};
+use crate::core::view::Liveness as Life;
 
 /// What gossip tells the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +42,17 @@ pub enum Fact {
 pub struct Gossip {
     params: Params,
     peers: BTreeMap<LinkId, Peer>,
-    dials: BTreeMap<Addr, Mono>,
-    dialing: BTreeSet<Addr>,
-    /// Links that stand because we dialed.
-    dialed: BTreeMap<LinkId, Addr>,
+    overlay: Overlay,
+    push: Push,
     repair: Repair,
     facts: Vec<Fact>,
+}
+
+/// How entries came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Push,
+    Repair,
 }
 
 impl Gossip {
@@ -49,9 +61,8 @@ impl Gossip {
         Self {
             params: params.clone(),
             peers: BTreeMap::new(),
-            dials: params.bootstrap.iter().filter(|a| **a != params.addr).map(|a| (a.clone(), Mono::ZERO)).collect(),
-            dialing: BTreeSet::new(),
-            dialed: BTreeMap::new(),
+            overlay: Overlay::new(params),
+            push: Push::new(params),
             repair: Repair::new(params),
             facts: Vec::new(),
         }
@@ -64,62 +75,97 @@ impl Gossip {
 
     /// A link is ready for use.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, store: &Store, peer: Peer) {
+        let foreign = peer.region != self.params.region;
+        self.overlay.on_link_up(cx, &peer);
+        self.push.on_link_up(cx.now.mono, peer.link, &peer.node, foreign);
+        self.push.flush(cx, store);
         self.repair.on_link_up(cx, store, &peer);
         self.peers.insert(peer.link, peer);
     }
 
-    /// A link is no longer in use.
-    pub fn on_link_down(&mut self, link: LinkId) {
+    /// A link is no longer in use. True if one of the two ends gave it up on purpose.
+    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) -> bool {
         self.peers.remove(&link);
         self.repair.on_link_down(link);
+        let grafted = self.push.on_link_down(link);
+        self.push.flush(cx, store);
+        if let Some(grafted) = grafted {
+            // What was pushed to nobody while the tree was broken comes at once.
+            self.repair.start_with(cx, store, grafted);
+        }
+        self.overlay.on_link_down(cx, link)
     }
 
     /// A dial went through: the address is not dialed again while that link stands, in use or not.
     pub fn on_connected(&mut self, link: LinkId, addr: &Addr) {
-        self.dialing.remove(addr);
-        self.dialed.insert(link, addr.clone());
+        self.overlay.on_connected(link, addr);
     }
 
     /// A connection is gone.
     pub fn on_disconnected(&mut self, link: LinkId) {
-        self.dialed.remove(&link);
+        self.overlay.on_disconnected(link);
     }
 
-    /// A dial failed.
-    pub fn on_dial_failed(&mut self, addr: &Addr) {
-        self.dialing.remove(addr);
+    /// A dial failed: the member whose address it is, if it is one's.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<NodeId> {
+        self.overlay.on_dial_failed(cx, addr)
     }
 
     /// This address is our own.
     pub fn on_self_dialed(&mut self, addr: &Addr) {
-        self.dials.remove(addr);
+        self.overlay.on_self_dialed(addr);
     }
 
-    /// A member's address is known.
-    pub fn on_member(&mut self, node: &NodeId, info: &NodeInfo) {
-        if *node != self.params.node {
-            self.dials.entry(info.addr.clone()).or_insert(Mono::ZERO);
-        }
+    /// There is room for more on a link.
+    pub fn on_link_ready(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
+        self.push.on_ready(link);
+        self.push.flush(cx, store);
+    }
+
+    /// A member said who it is; `life` is what is known of it.
+    pub fn on_member(&mut self, node: &NodeId, info: &NodeInfo, life: Option<Life>) {
+        self.overlay.on_member(node, &info.addr, &info.region, life);
+    }
+
+    /// A member is there, or not.
+    pub fn on_life(&mut self, node: &NodeId, life: Life) {
+        self.overlay.on_life(node, life);
+    }
+
+    /// A node's entries were forgotten, or are too old to be kept.
+    pub fn on_forgotten(&mut self, node: &NodeId) {
+        self.overlay.on_forgotten(node);
+        self.push.on_forgotten(node);
     }
 
     /// These peers must have a direct link.
-    pub fn pin(&mut self, _nodes: BTreeSet<NodeId>) {}
+    pub fn pin(&mut self, nodes: BTreeSet<NodeId>) {
+        self.overlay.pin(nodes);
+    }
+
+    /// Somebody has something for a node without a link: one is made, and kept for a while.
+    pub fn want(&mut self, now: Mono, node: &NodeId) {
+        self.overlay.want(now, node);
+    }
+
+    /// Whether this node votes, and so keeps links to other regions.
+    pub fn set_votes(&mut self, votes: bool) {
+        self.overlay.set_votes(votes);
+    }
+
+    /// A peer has more links than it wants.
+    pub fn on_release(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        self.overlay.on_release(cx, link);
+    }
 
     /// Own entries are new.
     pub fn on_local(&mut self, cx: &mut Cx<'_>, store: &Store, keys: &[Key], confirm: bool) {
-        let links: Vec<LinkId> = self.peers.keys().copied().collect();
-        self.push(cx, store, keys, confirm, &links);
-    }
-
-    fn push(&self, cx: &mut Cx<'_>, store: &Store, keys: &[Key], confirm: bool, links: &[LinkId]) {
-        let keyed = keys.iter().filter_map(|key| Some(KeyedEntry { confirm, ..KeyedEntry::new(key, store.get(key)?) }));
-        let entries: Vec<KeyedEntry> = keyed.collect();
-        if entries.is_empty() {
-            return;
+        for key in keys {
+            if let Some(entry) = store.get(key) {
+                self.push.offer(key, entry, Offer::Own { confirm }, |_| false);
+            }
         }
-        for link in links {
-            cx.send(*link, Message::SensorUpdate(SensorUpdate { entries: entries.clone() }));
-        }
+        self.push.flush(cx, store);
     }
 
     /// Push came.
@@ -131,7 +177,18 @@ impl Gossip {
         update: SensorUpdate,
         wall: Wall,
     ) {
-        let _ = self.merge(cx, store, link, update.entries, wall);
+        let _ = self.merge(cx, store, (link, Way::Push), update.entries, wall);
+        self.push.flush(cx, store);
+    }
+
+    /// A peer has a better parent for these origins.
+    pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
+        self.push.on_prune(link, prune);
+    }
+
+    /// A peer has lost its parent for these origins.
+    pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
+        self.push.on_graft(link, graft);
     }
 
     /// Repair brought entries.
@@ -143,8 +200,11 @@ impl Gossip {
         update: StateUpdate,
         wall: Wall,
     ) {
-        let settled = self.merge(cx, store, link, update.entries, wall);
+        let settled = self.merge(cx, store, (link, Way::Repair), update.entries, wall);
+        // Push should have brought these: their trees do not reach us.
+        settled.iter().for_each(|origin| self.push.on_missed(origin));
         self.repair.on_update(link, &settled, update.more);
+        self.push.flush(cx, store);
     }
 
     /// The origins of what was new and had been written so long ago that push should have brought it.
@@ -152,18 +212,18 @@ impl Gossip {
         &mut self,
         cx: &mut Cx<'_>,
         store: &mut Store,
-        link: LinkId,
+        (link, way): (LinkId, Way),
         entries: Vec<KeyedEntry>,
         wall: Wall,
     ) -> BTreeSet<NodeId> {
         let mut settled = BTreeSet::new();
         let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return settled };
         let settled_by = wall - self.params.gossip.settle_after;
-        let mut fresh = Vec::new();
         let mut confirmed = Vec::new();
         for keyed in entries {
-            let own = keyed.origin == self.params.node;
-            let asked = (keyed.confirm && keyed.origin == from).then(|| (keyed.channel.clone(), keyed.stamp));
+            let origin = keyed.origin.clone();
+            let own = origin == self.params.node;
+            let asked = (keyed.confirm && origin == from).then(|| (keyed.channel.clone(), keyed.stamp));
             let outcome = store.admit(keyed, wall);
             // What was refused is not held, and must not count as if it were.
             if !matches!(outcome, Outcome::Refused { .. }) {
@@ -172,14 +232,21 @@ impl Gossip {
             match outcome {
                 Outcome::New { key, entry, meaning } => {
                     if entry.stamp.wall() < settled_by {
-                        settled.insert(key.origin.clone());
+                        settled.insert(origin.clone());
                     }
-                    fresh.push(key.clone());
+                    if let Meaning::Node(info) = &meaning {
+                        self.push.on_start(&origin, info.start);
+                    }
+                    if way == Way::Push && !own {
+                        self.push.on_news(link, &origin);
+                    }
+                    self.forward(&key, &entry, (link, way));
                     self.facts.push(match own {
                         true => Fact::OwnOrigin { key, entry },
                         false => Fact::Accepted { from: from.clone(), key, entry, meaning },
                     });
                 }
+                Outcome::Duplicate if way == Way::Push => self.push.on_duplicate(cx.now.mono, link, &origin),
                 Outcome::Duplicate => {}
                 Outcome::Refused { key, why } => self.facts.push(Fact::Refused { from: from.clone(), key, why }),
             }
@@ -187,9 +254,15 @@ impl Gossip {
         if !confirmed.is_empty() {
             cx.send(link, Message::Confirm(Confirm { entries: confirmed }));
         }
-        let links: Vec<LinkId> = self.peers.keys().copied().filter(|other| *other != link).collect();
-        self.push(cx, store, &fresh, false, &links);
         settled
+    }
+
+    /// What is new goes on to the neighbours. What a repair brought does not go to those that have not been compared
+    /// with yet: a newcomer, filled by one neighbour, would push all of it to the others, who have it.
+    fn forward(&mut self, key: &Key, entry: &Entry, (link, way): (LinkId, Way)) {
+        let repair = &self.repair;
+        let skip = |other| way == Way::Repair && !repair.has_compared(other);
+        self.push.offer(key, entry, Offer::From(link), skip);
     }
 
     /// A peer shows what its state looks like.
@@ -205,38 +278,30 @@ impl Gossip {
         self.repair.on_request(cx, store, link, request);
     }
 
-    fn connected(&self) -> impl Iterator<Item = &Addr> {
-        self.peers.values().map(|peer| &peer.addr).chain(self.dialed.values())
-    }
-
     /// Share of peers found equal by the last repair.
     pub fn converged(&self) -> Option<f64> {
         self.repair.converged()
     }
 
+    /// Keys waiting to be sent, in all outboxes.
+    pub fn waiting(&self) -> usize {
+        self.push.waiting()
+    }
+
     /// When gossip next wants attention.
     pub fn deadline(&self) -> Mono {
-        let connected: BTreeSet<&Addr> = self.connected().collect();
-        let waiting = |addr: &Addr| !connected.contains(addr) && !self.dialing.contains(addr);
-        let dial = self.dials.iter().filter(|(addr, _)| waiting(addr)).map(|(_, due)| *due).min();
-        dial.unwrap_or(Mono::NEVER).min(self.repair.deadline())
+        self.overlay.deadline().min(self.push.deadline()).min(self.repair.deadline())
     }
 
     /// Acts on whatever is due.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store) {
-        let now = cx.now.mono;
-        let connected: BTreeSet<Addr> = self.connected().cloned().collect();
-        for (addr, due) in &mut self.dials {
-            if *due <= now
-                && !connected.contains(addr)
-                && *addr != self.params.addr
-                && self.dialing.insert(addr.clone())
-            {
-                *due = now + cx.rng.between(self.params.gossip.redial_min, self.params.gossip.redial_min * 4);
-                cx.fx.push(Effect::Dial { addr: addr.clone() });
-            }
+        self.overlay.on_deadline(cx);
+        if self.push.deadline() <= cx.now.mono {
+            self.push.flush(cx, store);
         }
-        let links: Vec<LinkId> = self.peers.keys().copied().collect();
-        self.repair.on_deadline(cx, store, &links);
+        if self.repair.deadline() <= cx.now.mono {
+            let links: Vec<LinkId> = self.peers.keys().copied().collect();
+            self.repair.on_deadline(cx, store, &links);
+        }
     }
 }

@@ -121,6 +121,11 @@ impl Repair {
         self.due
     }
 
+    /// Whether a comparison with the peer on `link` has come to an end.
+    pub fn has_compared(&self, link: LinkId) -> bool {
+        self.partners.get(&link).is_some_and(|partner| partner.equal.is_some())
+    }
+
     /// Share of peers with whom the last exchange found no settled difference.
     pub fn converged(&self) -> Option<f64> {
         let known: Vec<bool> = self.partners.values().filter_map(|partner| partner.equal).collect();

@@ -36,6 +36,10 @@ pub struct Graft {
     pub origins: Vec<NodeId>,
 }
 
+/// The sender has more links than it wants: the receiver closes this one, unless it is its only one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {}
+
 /// Repair, opened or continued: what the sender's set looks like.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateDigest {

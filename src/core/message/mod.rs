@@ -13,7 +13,7 @@ use agreement::{
     CheckpointAck, CheckpointBody, CheckpointFetch, CheckpointPropose, ElectionRequest, ElectionVote, Heartbeat,
     HeartbeatAck,
 };
-use exchange::{Confirm, Graft, Prune, SensorUpdate, StateDigest, StateRequest, StateUpdate};
+use exchange::{Confirm, Graft, Prune, Release, SensorUpdate, StateDigest, StateRequest, StateUpdate};
 use session::{ErrorMessage, Hello, Keepalive};
 
 /// Why a frame's content is not a message. The connection is at fault, and loses itself at most.
@@ -73,6 +73,8 @@ messages! {
     Prune = "PRUNE",
     /// Send me these origins on this link again.
     Graft = "GRAFT",
+    /// Give this link up, if you can spare it.
+    Release = "RELEASE",
     /// Repair: count, fingerprint and first symbols of a set.
     StateDigest = "STATE_DIGEST",
     /// Repair: what the sender lacks, symbols or entries.

@@ -51,8 +51,17 @@ impl Node {
 
     pub(super) fn on_group_fact(&mut self, cx: &mut Cx<'_>, fact: consensus::Fact) {
         match fact {
-            consensus::Fact::Send { to, message } => self.send_to(cx, &to, message),
-            consensus::Fact::Fetch { content, hash, from } => self.archive.fetch(cx, content, hash, from),
+            consensus::Fact::Send { to, message } => {
+                // Voters are linked to each other; a newcomer that is to become one is not yet.
+                if self.sessions.link_of(&to).is_none() {
+                    self.gossip.want(cx.now.mono, &to);
+                }
+                self.send_to(cx, &to, message);
+            }
+            consensus::Fact::Fetch { content, hash, from } => {
+                let from = self.within_reach(cx, from);
+                self.archive.fetch(cx, content, hash, from);
+            }
             consensus::Fact::WantCheckpoint => self.propose(cx),
             consensus::Fact::Committed { position, document } => self.on_committed(cx, position, &document),
             consensus::Fact::LeadershipChanged => self.on_leadership_changed(cx),
@@ -86,6 +95,12 @@ impl Node {
         }
     }
 
+    /// Somebody to ask in the place of a node that has no link to us: everybody holds what spreads.
+    fn within_reach(&self, cx: &mut Cx<'_>, node: NodeId) -> NodeId {
+        let linked = self.sessions.link_of(&node).or_else(|| self.sessions.known_link_of(&node)).is_some();
+        if linked { node } else { cx.rng.pick(&self.sessions.peers()).cloned().unwrap_or(node) }
+    }
+
     /// Takes a checkpoint of the readings held and hands it to the group.
     fn propose(&mut self, cx: &mut Cx<'_>) {
         let stamp = self.issue(cx);
@@ -105,7 +120,7 @@ impl Node {
         let mut records = self.archive.on_committed(document, accepted);
         if let Some(group) = self.group.as_ref().map(|group| group.id().clone()) {
             let below = self.newest_below(position.index);
-            let from = document.header().proposer.clone();
+            let from = self.within_reach(cx, document.header().proposer.clone());
             self.archive.note_gap(cx, &group, document, below, &from);
             records.extend(self.archive.fill_gaps(cx, &from));
         }

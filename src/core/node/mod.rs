@@ -127,10 +127,11 @@ impl Node {
         let mut cx = Cx { now, rng: &mut rng, fx };
         self.judge_again_after_a_step(&mut cx);
         self.dispatch(&mut cx, event);
+        self.settle(&mut cx);
         if self.deadline() <= now.mono {
             self.on_deadline(&mut cx);
+            self.settle(&mut cx);
         }
-        self.settle(&mut cx);
         self.rng = rng;
     }
 
@@ -250,6 +251,7 @@ impl Node {
                 unreachable!("handled before")
             }
             Message::Keepalive(_) => {}
+            Message::Release(_) => self.gossip.on_release(cx, link),
             Message::Confirm(confirm) => self.on_confirm(cx, &from, &confirm),
             message @ (Message::SensorUpdate(_)
             | Message::Prune(_)

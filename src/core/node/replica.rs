@@ -46,11 +46,14 @@ impl Node {
     }
 
     pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: Addr, refused: bool) {
-        self.gossip.on_dial_failed(&addr);
-        self.liveness.on_dial_failed(cx, &self.me.node, &addr, refused);
+        if let Some(node) = self.gossip.on_dial_failed(cx, &addr) {
+            self.liveness.on_dial_failed(cx, &self.me.node, &node, refused);
+        }
     }
 
-    pub(super) fn on_link_ready(&mut self, _cx: &mut Cx<'_>, _link: LinkId) {}
+    pub(super) fn on_link_ready(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        self.gossip.on_link_ready(cx, &self.store, link);
+    }
 
     pub(super) fn on_self_dialed(&mut self, addr: &Addr) {
         self.gossip.on_self_dialed(addr);
@@ -70,8 +73,8 @@ impl Node {
     }
 
     pub(super) fn on_peer_down(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
-        self.gossip.on_link_down(peer.link);
-        self.liveness.on_link_down(cx, peer.link);
+        let parted = self.gossip.on_link_down(cx, &self.store, peer.link);
+        self.liveness.on_link_down(cx, peer.link, parted);
         self.time.forget_offset(&peer.node);
     }
 
@@ -83,6 +86,8 @@ impl Node {
             Message::StateUpdate(update) => self.gossip.on_state_update(cx, store, link, update, wall),
             Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest),
             Message::StateRequest(request) => self.gossip.on_state_request(cx, store, link, &request),
+            Message::Prune(prune) => self.gossip.on_prune(link, &prune),
+            Message::Graft(graft) => self.gossip.on_graft(link, &graft),
             _ => {}
         }
     }
@@ -124,8 +129,8 @@ impl Node {
     fn on_accepted(&mut self, cx: &mut Cx<'_>, key: Key, entry: Entry, meaning: Meaning) {
         match &meaning {
             Meaning::Node(info) => {
-                self.gossip.on_member(&key.origin, info);
                 self.liveness.on_member(cx, &self.me.node, &key.origin, info, entry.stamp);
+                self.gossip.on_member(&key.origin, info, self.liveness.state_of(&key.origin));
             }
             Meaning::Leader(claim) => self.on_claim(&key.origin, claim.clone()),
             Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, &key.origin, checkpoint),
@@ -149,6 +154,7 @@ impl Node {
         self.store.forget(node, up_to);
         if *node != self.me.node {
             self.liveness.on_forgotten(node);
+            self.gossip.on_forgotten(node);
         }
     }
 
@@ -167,6 +173,7 @@ impl Node {
     }
 
     fn on_life(&mut self, cx: &mut Cx<'_>, node: &NodeId, state: Life, why: SuspicionCause) {
+        self.gossip.on_life(node, state);
         let node = node.clone();
         cx.notice(match state {
             Life::Alive => Notice::Alive { node },
@@ -181,10 +188,12 @@ impl Node {
         let Some(group) = &self.group else { return };
         let voters = group.voters();
         let mut pinned = BTreeSet::new();
-        if voters.contains(&self.me) {
+        let votes = voters.contains(&self.me);
+        if votes {
             pinned.extend(voters.iter().map(|voter| voter.node.clone()).filter(|node| *node != self.me.node));
         }
         self.gossip.pin(pinned);
+        self.gossip.set_votes(votes);
     }
 
     /// What `@node` entries say of everyone.

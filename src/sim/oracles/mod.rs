@@ -138,6 +138,7 @@ impl Oracles {
             | Message::Confirm(_)
             | Message::Prune(_)
             | Message::Graft(_)
+            | Message::Release(_)
             | Message::StateDigest(_)
             | Message::StateRequest(_)
             | Message::StateUpdate(_)
