@@ -65,7 +65,7 @@ fn a_judge_ends_the_run_when_the_promise_cannot_be_kept() {
     let timing = Timing { checkpoint_ms: 3_600_000, ..Timing::default() };
     let late = Scenario { timing, duration_s: 8.0, swarm: false, ..Scenario::default() };
     let judged = |seed| go(&late, seed).violation.expect("it is seen");
-    let all: Vec<_> = (1..=8).map(judged).collect();
+    let all: Vec<_> = (1..=24).map(judged).collect();
     // Where the leader stays the same, a whole quorum has nothing to commit either, and the run ends before.
     assert!(all.iter().all(|violation| ["equal", "liveness"].contains(&violation.oracle)), "{all:?}");
     let late = |violation: &&Violation| violation.oracle == "equal";

@@ -4,8 +4,13 @@
 //! `@suspect/<node>` names the newest `@node` of it that the doubter knows, and is void as soon as a newer one is
 //! known. The suspect refutes by saying who it is anew. Not refuted in time it is dead; at once if its host says that
 //! nobody listens there, and a second neighbour agrees.
+//!
+//! Watched are the neighbours of the overlay; of everyone else the doubts of others tell. A link carries a keepalive
+//! when nothing else was sent on it.
+//!
+//! Invariant: nothing here looks at all members; those in doubt are kept in the order of their deadlines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::cx::Cx;
@@ -18,7 +23,7 @@ use crate::core::notice::SuspicionCause;
 use crate::core::params::Params;
 use crate::core::session::Peer;
 use crate::core::state::entry::Value;
-use crate::core::state::system::{self, Addr, NodeInfo, Suspicion};
+use crate::core::state::system::{self, NodeInfo, Suspicion};
 use crate::core::time::Mono;
 use crate::core::view::Liveness as Life;
 
@@ -44,6 +49,8 @@ pub struct Liveness {
     params: Params,
     members: BTreeMap<NodeId, MemberState>,
     links: BTreeMap<LinkId, Watched>,
+    /// Members with something to wait for, by when it is due.
+    due: BTreeSet<(Mono, NodeId)>,
     facts: Vec<Fact>,
 }
 
@@ -51,15 +58,29 @@ pub struct Liveness {
 struct MemberState {
     state: Life,
     since: Mono,
-    addr: Option<Addr>,
     /// Stamp of its newest `@node`.
     known: Hlc,
+    /// Few have any.
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What speaks against a member.
+#[derive(Debug)]
+struct Trouble {
     /// Who doubts it, and whether its host refused them.
     doubts: BTreeMap<NodeId, Suspicion>,
-    /// Since when we have no link to it that we once had.
+    /// Since when we have no link to it that we once had, or know that one cannot be made.
     broken: Option<Mono>,
-    /// How often our own doubts were refuted in a row.
+    /// How often in a row it has proved our doubts wrong.
     refuted: u32,
+    /// Under which instant it stands in `due`.
+    due: Mono,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, due: Mono::NEVER }
+    }
 }
 
 #[derive(Debug)]
@@ -68,12 +89,20 @@ struct Watched {
     up: Mono,
     heard: Mono,
     sent: Mono,
+    /// Its peer is not taken to be alive: anything heard settles that.
+    doubted: bool,
 }
 
 impl Liveness {
     /// Knows nobody.
     pub fn new(params: &Params) -> Self {
-        Self { params: params.clone(), members: BTreeMap::new(), links: BTreeMap::new(), facts: Vec::new() }
+        Self {
+            params: params.clone(),
+            members: BTreeMap::new(),
+            links: BTreeMap::new(),
+            due: BTreeSet::new(),
+            facts: Vec::new(),
+        }
     }
 
     /// Takes what happened since the last call, in order.
@@ -92,22 +121,44 @@ impl Liveness {
     }
 
     fn member(&mut self, now: Mono, node: &NodeId) -> &mut MemberState {
-        self.members.entry(node.clone()).or_insert_with(|| MemberState {
-            state: Life::Left,
-            since: now,
-            addr: None,
-            known: Hlc::ZERO,
-            doubts: BTreeMap::new(),
-            broken: None,
-            refuted: 0,
-        })
+        if !self.members.contains_key(node) {
+            let unknown = MemberState { state: Life::Left, since: now, known: Hlc::ZERO, trouble: None };
+            self.members.insert(node.clone(), unknown);
+        }
+        self.members.get_mut(node).expect("it was put in above")
+    }
+
+    fn trouble(&mut self, now: Mono, node: &NodeId) -> &mut Trouble {
+        self.member(now, node).trouble.get_or_insert_default()
     }
 
     fn set(&mut self, now: Mono, node: &NodeId, state: Life, why: SuspicionCause) {
         let member = self.member(now, node);
         if member.state != state {
             (member.state, member.since) = (state, now);
+            for watched in self.links.values_mut().filter(|watched| watched.node == *node) {
+                watched.doubted = state != Life::Alive;
+            }
             self.facts.push(Fact::Changed { node: node.clone(), state, why });
+        }
+        self.schedule(node);
+    }
+
+    /// Puts a member where it belongs among the deadlines.
+    fn schedule(&mut self, node: &NodeId) {
+        let due = self.members.get(node).map_or(Mono::NEVER, |member| self.overdue(member));
+        let Some(member) = self.members.get_mut(node) else { return };
+        let Some(trouble) = &mut member.trouble else { return };
+        let old = std::mem::replace(&mut trouble.due, due);
+        let over = due == Mono::NEVER && trouble.doubts.is_empty() && trouble.broken.is_none() && trouble.refuted == 0;
+        if over {
+            member.trouble = None;
+        }
+        if old != due {
+            self.due.remove(&(old, node.clone()));
+            if due != Mono::NEVER {
+                self.due.insert((due, node.clone()));
+            }
         }
     }
 
@@ -118,17 +169,27 @@ impl Liveness {
     /// A link is ready for use.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
         let now = cx.now.mono;
-        self.links.insert(peer.link, Watched { node: peer.node.clone(), up: now, heard: now, sent: now });
-        let member = self.member(now, &peer.node);
-        member.addr = Some(peer.addr.clone());
-        member.broken = None;
+        let watched = Watched { node: peer.node.clone(), up: now, heard: now, sent: now, doubted: false };
+        self.links.insert(peer.link, watched);
+        if let Some(trouble) = &mut self.member(now, &peer.node).trouble {
+            trouble.broken = None;
+        }
         self.believe(now, &peer.node);
     }
 
     /// Somebody is there with our own eyes, whatever others doubt.
     fn believe(&mut self, now: Mono, node: &NodeId) {
-        self.member(now, node).doubts.clear();
+        if let Some(trouble) = &mut self.member(now, node).trouble {
+            trouble.doubts.clear();
+        }
         self.set(now, node, Life::Alive, SuspicionCause::Broken);
+    }
+
+    /// Something was sent on a link.
+    pub fn on_sent(&mut self, now: Mono, link: LinkId) {
+        if let Some(watched) = self.links.get_mut(&link) {
+            watched.sent = now;
+        }
     }
 
     /// A link is no longer in use.
@@ -136,50 +197,60 @@ impl Liveness {
     /// One that an end gave up on purpose (`parted`) says nothing of its peer.
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId, parted: bool) {
         let Some(watched) = self.links.remove(&link) else { return };
-        if !parted && !self.is_linked(&watched.node) {
-            let stood = cx.now.mono.since(watched.up);
-            let member = self.member(cx.now.mono, &watched.node);
-            member.broken = Some(cx.now.mono);
-            if stood >= PATIENCE_MAX {
-                member.refuted = 0;
-            }
+        if parted || self.is_linked(&watched.node) {
+            return;
         }
+        let now = cx.now.mono;
+        let stood = now.since(watched.up);
+        let trouble = self.trouble(now, &watched.node);
+        trouble.broken = Some(now);
+        if stood >= PATIENCE_MAX {
+            trouble.refuted = 0;
+        }
+        self.schedule(&watched.node);
     }
 
     /// Nobody answers at a member's address; with `refused`, its host says that nobody listens there.
     pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, own: &NodeId, node: &NodeId, refused: bool) {
         if !self.is_linked(node) {
+            let now = cx.now.mono;
+            let trouble = self.trouble(now, node);
+            if !refused && trouble.refuted > 0 && trouble.broken.is_none() {
+                // It has proved us wrong before: it has some time to be reached again.
+                trouble.broken = Some(now);
+                return self.schedule(node);
+            }
             let why = if refused { SuspicionCause::Refused } else { SuspicionCause::Broken };
-            self.doubt(cx.now.mono, own, node, why);
+            self.doubt(now, own, node, why);
         }
     }
 
     /// Doubts a member in public, unless we did already or were wrong too lately.
     fn doubt(&mut self, now: Mono, own: &NodeId, node: &NodeId, why: SuspicionCause) {
-        let patience = self.patience(node);
         let member = self.member(now, node);
-        let refused = why == SuspicionCause::Refused;
-        let waited = member.broken.is_none_or(|at| member.refuted == 0 || at + patience <= now);
-        let news = member.doubts.get(own).is_none_or(|doubt| doubt.of < member.known || (refused && !doubt.refused));
-        if member.known == Hlc::ZERO || !waited || !news || member.state == Life::Dead || member.state == Life::Left {
+        if member.known == Hlc::ZERO || matches!(member.state, Life::Dead | Life::Left) {
             return;
         }
-        let suspicion = Suspicion { of: member.known, refused };
+        let known = member.known;
+        let refused = why == SuspicionCause::Refused;
+        let trouble = self.trouble(now, node);
+        // A process that lives does not refuse: that is no guess, and needs no patience.
+        let wait = if refused || trouble.refuted == 0 { Duration::ZERO } else { patience(trouble.refuted) };
+        let waited = trouble.broken.is_none_or(|at| at + wait <= now);
+        let news = trouble.doubts.get(own).is_none_or(|doubt| doubt.of < known || (refused && !doubt.refused));
+        if !waited || !news {
+            return self.schedule(node);
+        }
+        let suspicion = Suspicion { of: known, refused };
         self.facts.push(Fact::Publish { channel: system::suspect_channel(node), value: Value::of(&suspicion) });
         self.take_doubt(now, own, node, suspicion, why);
     }
 
-    /// How long we wait before we doubt a member that has proved us wrong.
-    fn patience(&self, node: &NodeId) -> Duration {
-        let refuted = self.members.get(node).map_or(0, |member| member.refuted);
-        (REDIAL_GRACE * 2u32.saturating_pow(refuted.min(16))).min(PATIENCE_MAX)
-    }
-
     fn take_doubt(&mut self, now: Mono, doubter: &NodeId, node: &NodeId, suspicion: Suspicion, why: SuspicionCause) {
-        let member = self.member(now, node);
-        member.doubts.insert(doubter.clone(), suspicion);
-        let agreed = member.doubts.len() > 1 && member.doubts.values().any(|doubt| doubt.refused);
-        if member.state == Life::Alive {
+        let trouble = self.trouble(now, node);
+        trouble.doubts.insert(doubter.clone(), suspicion);
+        let agreed = trouble.doubts.len() > 1 && trouble.doubts.values().any(|doubt| doubt.refused);
+        if self.state_of(node) == Some(Life::Alive) {
             self.set(now, node, Life::Suspect, why);
         }
         if agreed && self.state_of(node) == Some(Life::Suspect) {
@@ -215,9 +286,11 @@ impl Liveness {
         let now = cx.now.mono;
         let Some(watched) = self.links.get_mut(&link) else { return };
         watched.heard = now;
-        let node = watched.node.clone();
-        if self.state_of(&node) != Some(Life::Alive) && self.state_of(&node) != Some(Life::Left) {
-            self.believe(now, &node);
+        if watched.doubted {
+            let node = watched.node.clone();
+            if self.state_of(&node) != Some(Life::Left) {
+                self.believe(now, &node);
+            }
         }
     }
 
@@ -225,30 +298,42 @@ impl Liveness {
     pub fn on_member(&mut self, cx: &mut Cx<'_>, own: &NodeId, node: &NodeId, info: &NodeInfo, stamp: Hlc) {
         let now = cx.now.mono;
         let member = self.member(now, node);
-        member.addr = Some(info.addr.clone());
+        let newborn = info.start > member.known;
         member.known = member.known.max(stamp);
         let known = member.known;
-        if member.doubts.get(own).is_some_and(|doubt| doubt.of < known) {
-            member.refuted += 1;
-            member.broken = member.broken.map(|_| now);
+        if let Some(trouble) = &mut member.trouble {
+            if newborn {
+                // It was gone, and is back: nobody was wrong.
+                trouble.refuted = 0;
+            } else if trouble.doubts.get(own).is_some_and(|doubt| doubt.of < known) {
+                trouble.refuted += 1;
+            }
+            // It lives, with or without a link to us.
+            trouble.broken = None;
+            trouble.doubts.retain(|_, doubt| doubt.of >= known);
         }
-        member.doubts.retain(|_, doubt| doubt.of >= known);
+        let doubted = member.trouble.as_ref().is_some_and(|trouble| !trouble.doubts.is_empty());
         if info.left {
-            self.set(cx.now.mono, node, Life::Left, SuspicionCause::Broken);
-        } else if self.member(cx.now.mono, node).doubts.is_empty() {
-            self.set(cx.now.mono, node, Life::Alive, SuspicionCause::Broken);
+            self.set(now, node, Life::Left, SuspicionCause::Broken);
+        } else if !doubted {
+            self.set(now, node, Life::Alive, SuspicionCause::Broken);
+        } else {
+            self.schedule(node);
         }
     }
 
-    /// A node's entries were forgotten.
+    /// A node's entries were forgotten, or are too old to be kept.
     pub fn on_forgotten(&mut self, node: &NodeId) {
-        self.members.remove(node);
+        if let Some(trouble) = self.members.remove(node).and_then(|member| member.trouble) {
+            self.due.remove(&(trouble.due, node.clone()));
+        }
     }
 
-    fn overdue(&self, node: &NodeId, member: &MemberState) -> Mono {
+    fn overdue(&self, member: &MemberState) -> Mono {
+        let Some(trouble) = &member.trouble else { return Mono::NEVER };
         match member.state {
             Life::Suspect => member.since + self.params.liveness.suspicion_timeout,
-            Life::Alive => member.broken.map_or(Mono::NEVER, |at| at + self.patience(node)),
+            Life::Alive => trouble.broken.map_or(Mono::NEVER, |at| at + patience(trouble.refuted)),
             Life::Dead | Life::Left => Mono::NEVER,
         }
     }
@@ -259,12 +344,30 @@ impl Liveness {
             (w.sent + self.params.liveness.keepalive_interval).min(w.heard + self.params.liveness.silence_max)
         };
         let links = self.links.values().map(idle).min().unwrap_or(Mono::NEVER);
-        let members = self.members.iter().map(|(node, member)| self.overdue(node, member)).min();
-        links.min(members.unwrap_or(Mono::NEVER))
+        links.min(self.due.first().map_or(Mono::NEVER, |(due, _)| *due))
     }
 
     /// Acts on whatever is due.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, own: &NodeId) {
+        self.watch_links(cx, own);
+        let now = cx.now.mono;
+        while let Some((due, node)) = self.due.first().cloned().filter(|(due, _)| *due <= now) {
+            if self.state_of(&node) == Some(Life::Suspect) {
+                self.set(now, &node, Life::Dead, SuspicionCause::Silent);
+            } else {
+                self.doubt(now, own, &node, SuspicionCause::Broken);
+                // Whoever is not doubted now is looked at again when the next dial fails.
+                let alive = self.members.get_mut(&node).filter(|member| member.state == Life::Alive);
+                if let Some(trouble) = alive.and_then(|member| member.trouble.as_mut()) {
+                    trouble.broken = None;
+                }
+                self.schedule(&node);
+            }
+            assert!(self.due.first() != Some(&(due, node)), "what was due has been dealt with");
+        }
+    }
+
+    fn watch_links(&mut self, cx: &mut Cx<'_>, own: &NodeId) {
         let now = cx.now.mono;
         let mut silent = Vec::new();
         for (link, watched) in &mut self.links {
@@ -282,25 +385,12 @@ impl Liveness {
             cx.fx.push(Effect::Hangup { link });
             self.doubt(now, own, &node, SuspicionCause::Silent);
         }
-        let due: Vec<(NodeId, Life)> = self
-            .members
-            .iter()
-            .filter(|(node, member)| self.overdue(node, member) <= now)
-            .map(|(node, member)| (node.clone(), member.state))
-            .collect();
-        for (node, state) in due {
-            match state {
-                Life::Suspect => self.set(now, &node, Life::Dead, SuspicionCause::Silent),
-                _ => {
-                    self.doubt(now, own, &node, SuspicionCause::Broken);
-                    // Whoever is not doubted now is looked at again later.
-                    if let Some(member) = self.members.get_mut(&node).filter(|member| member.state == Life::Alive) {
-                        member.broken = Some(now);
-                    }
-                }
-            }
-        }
     }
+}
+
+/// How long we wait before we doubt a member that has proved us wrong so often in a row.
+fn patience(refuted: u32) -> Duration {
+    (REDIAL_GRACE * 2u32.saturating_pow(refuted.min(16))).min(PATIENCE_MAX)
 }
 
 #[cfg(test)]
@@ -337,8 +427,8 @@ mod tests {
             act(&mut self.live, &mut cx)
         }
 
-        fn known(&mut self, node: &str, at: u64) {
-            let info = NodeInfo {
+        fn info(&self, node: &str) -> NodeInfo {
+            NodeInfo {
                 addr: node.into(),
                 api: None,
                 region: RegionId::new("main").unwrap(),
@@ -346,7 +436,11 @@ mod tests {
                 start: stamp(1),
                 version: "x".into(),
                 left: false,
-            };
+            }
+        }
+
+        fn known(&mut self, node: &str, at: u64) {
+            let info = self.info(node);
             self.with(|live, cx| live.on_member(cx, &name("me"), &name(node), &info, stamp(at)));
         }
 
@@ -397,6 +491,7 @@ mod tests {
         assert!(said(&mut world), "in public");
         world.known("a", 6);
         assert_eq!(world.state("a"), Some(Life::Alive));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), false));
         world.pass(SECONDS(1));
         assert_eq!(world.state("a"), Some(Life::Alive), "who was wrong waits longer");
         world.pass(SECONDS(20));
@@ -434,6 +529,59 @@ mod tests {
         assert!(world.live.take_facts().is_empty(), "an older word of ours is doubted: that is void");
         world.doubts("b", "me", 9, false);
         assert_eq!(world.live.take_facts(), vec![Fact::Refute]);
+    }
+
+    #[test]
+    fn a_link_given_up_on_purpose_is_no_reason_for_doubt() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.linked("a", 1);
+        world.with(|live, cx| live.on_link_down(cx, LinkId(1), true));
+        world.pass(SECONDS(60));
+        assert_eq!(world.state("a"), Some(Life::Alive));
+    }
+
+    #[test]
+    fn a_keepalive_goes_where_nothing_else_went() {
+        let mut world = World::new();
+        world.linked("a", 1);
+        world.linked("b", 2);
+        let half = Duration::from_millis(500);
+        world.now = world.now + half / 2;
+        let now = world.now;
+        world.live.on_sent(now, LinkId(1));
+        world.now = world.now + half / 2;
+        world.with(|live, cx| live.on_deadline(cx, &name("me")));
+        let sent: Vec<u64> = world
+            .fx
+            .iter()
+            .filter_map(|fx| if let Effect::Send { link, .. } = fx { Some(link.get()) } else { None })
+            .collect();
+        assert_eq!(sent, [2]);
+    }
+
+    #[test]
+    fn a_new_life_is_no_refutation() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), true));
+        world.known("a", 6);
+        let refuted = |world: &World| world.live.members["a"].trouble.as_ref().map_or(0, |trouble| trouble.refuted);
+        assert_eq!(refuted(&world), 1);
+        let mut info = world.info("a");
+        info.start = stamp(7);
+        world.with(|live, cx| live.on_member(cx, &name("me"), &name("a"), &info, stamp(7)));
+        assert_eq!(refuted(&world), 0);
+    }
+
+    #[test]
+    fn members_that_are_forgotten_leave_nothing_behind() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), false));
+        assert!(world.live.deadline() < Mono::NEVER);
+        world.live.on_forgotten(&name("a"));
+        assert_eq!((world.live.deadline(), world.state("a")), (Mono::NEVER, None));
     }
 
     #[test]

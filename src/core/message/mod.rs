@@ -105,6 +105,10 @@ impl Message {
     /// # Panics
     /// If a message cannot be written as JSON, which no value of it can cause.
     pub fn encode(&self, into: &mut Vec<u8>) {
+        // Most frames of an idle cluster are this one: an object without anything in it says as much.
+        if matches!(self, Self::Keepalive(_)) {
+            return into.extend_from_slice(KEEPALIVE);
+        }
         serde_json::to_writer(into, self).expect("messages are JSON");
     }
 
@@ -113,6 +117,9 @@ impl Message {
     /// # Errors
     /// [`DecodeError`] says what is wrong with it.
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
+        if frame == KEEPALIVE {
+            return Ok(Self::Keepalive(Keepalive {}));
+        }
         // Our own frames begin with their type, so most are read in one pass.
         if let Some(rest) = frame.strip_prefix(br#"{"type":""#)
             && let Some(end) = rest.iter().position(|byte| *byte == b'"')
@@ -130,6 +137,9 @@ impl Message {
         Self::decode_as(&tag.kind, frame)
     }
 }
+
+/// A keepalive on the wire; `{"type":"KEEPALIVE"}` is understood as well.
+const KEEPALIVE: &[u8] = b"{}";
 
 fn malformed(error: serde_json::Error) -> DecodeError {
     DecodeError::Malformed(error.to_string())
@@ -168,6 +178,13 @@ mod tests {
         let frame = br#"{"origins":["gw-1"],"new":{"a":[1]},"type":"PRUNE"}"#;
         let Message::Prune(prune) = Message::decode(frame).unwrap() else { panic!("not a PRUNE") };
         assert_eq!(prune.origins.len(), 1);
+    }
+
+    #[test]
+    fn a_keepalive_is_an_empty_object_or_says_so_in_full() {
+        for frame in [&b"{}"[..], br#"{"type":"KEEPALIVE"}"#] {
+            assert_eq!(Message::decode(frame), Ok(Message::Keepalive(Keepalive {})));
+        }
     }
 
     #[test]

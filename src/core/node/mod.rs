@@ -68,6 +68,8 @@ pub struct Node {
     /// Entries refused: how many, and whose the last was.
     refusals: BTreeMap<&'static str, (u64, NodeId)>,
     leave_due: Mono,
+    /// When the state is next looked through for what is too old.
+    age_due: Mono,
 }
 
 impl Node {
@@ -105,6 +107,7 @@ impl Node {
             plan_due: Mono::ZERO,
             refusals: BTreeMap::new(),
             leave_due: Mono::NEVER,
+            age_due: Mono::ZERO,
             rng: rng.fork(),
             params,
         };
@@ -124,6 +127,7 @@ impl Node {
     /// Takes note of one event and appends what the world is to do about it to `fx`, in order.
     pub fn handle(&mut self, event: Event, now: Now, fx: &mut Vec<Effect>) {
         let mut rng = std::mem::replace(&mut self.rng, Rng::new(0));
+        let before = fx.len();
         let mut cx = Cx { now, rng: &mut rng, fx };
         self.judge_again_after_a_step(&mut cx);
         self.dispatch(&mut cx, event);
@@ -131,6 +135,11 @@ impl Node {
         if self.deadline() <= now.mono {
             self.on_deadline(&mut cx);
             self.settle(&mut cx);
+        }
+        for effect in &cx.fx[before..] {
+            if let Effect::Send { link, .. } = effect {
+                self.liveness.on_sent(now.mono, *link);
+            }
         }
         self.rng = rng;
     }

@@ -1,13 +1,14 @@
 //! Routes between the replicated state, those who spread it, and those who watch the living.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::core::consensus::Member;
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::gossip;
 use crate::core::hlc::Hlc;
-use crate::core::id::{LinkId, NodeId, Voter};
+use crate::core::id::{Channel, LinkId, NodeId, Voter};
 use crate::core::ledger::body::Body;
 use crate::core::liveness;
 use crate::core::message::Message;
@@ -18,6 +19,9 @@ use crate::core::state::entry::{Entry, Key, KeyedEntry};
 use crate::core::state::system::{self, Addr, Meaning, NodeInfo};
 use crate::core::time::Mono;
 use crate::core::view::Liveness as Life;
+
+/// Longest time between two looks for entries that are too old.
+const AGE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 impl Node {
     /// Puts back what the store held of our own, and what the newest bodies say of the others.
@@ -95,10 +99,35 @@ impl Node {
     pub(super) fn replica_deadline(&mut self, cx: &mut Cx<'_>) {
         self.gossip.on_deadline(cx, &self.store);
         self.liveness.on_deadline(cx, &self.me.node);
+        if self.age_due <= cx.now.mono {
+            self.age_due = cx.now.mono + (self.params.retain / 64).min(AGE_INTERVAL_MAX);
+            self.let_age(cx);
+        }
+    }
+
+    /// Drops what is too old, and stamps anew what is our own, still true, and would be too old before long.
+    fn let_age(&mut self, cx: &mut Cx<'_>) {
         let wall = self.time.trusted(cx.now);
         for key in self.store.expire(wall) {
+            if key.channel.as_str() == system::NODE {
+                self.liveness.on_forgotten(&key.origin);
+                self.gossip.on_forgotten(&key.origin);
+            }
             if key.origin == self.me.node {
                 self.note_own_dropped(cx, key.channel);
+            }
+        }
+        // A little before half of `retain` has passed: nobody else drops it by then.
+        let half = wall - self.params.retain * 2 / 5;
+        let leads = self.is_leader();
+        let lasting = |channel: &Channel| !channel.is_system() || (leads && channel.as_str() == system::LEADER);
+        let old = self.store.of_origin(&self.me.node).filter(|(_, entry)| entry.stamp.wall() < half);
+        let own: Vec<(Channel, Entry)> = old.map(|(key, entry)| (key.channel.clone(), entry.clone())).collect();
+        for (channel, entry) in own {
+            if channel.as_str() == system::NODE {
+                self.publish_self(cx, self.leave_due != Mono::NEVER);
+            } else if lasting(&channel) {
+                self.publish_scoped(cx, channel, entry.value, entry.scope);
             }
         }
     }
