@@ -434,7 +434,7 @@ mod tests {
         /// Links 1, 2, … to the named nodes.
         fn new(neighbours: &[&str]) -> Self {
             let params = Params::new("lab", name("me"), RegionId::new("main").unwrap(), "me".into());
-            let store = Store::new(params.clock_skew_max, params.retain);
+            let store = Store::new(params.clock_skew_max, params.retain, 64);
             let mut world = Self { push: Push::new(&params), store, now: Mono::from_micros(1), stamp: 0 };
             for (link, node) in (1..).zip(neighbours) {
                 world.push.on_link_up(world.now, LinkId(link), &name(node), false);
