@@ -22,6 +22,7 @@ mod regions;
 mod sensors;
 mod sim;
 mod status;
+mod threshold;
 mod top;
 mod wait;
 mod watch;

@@ -67,8 +67,14 @@ impl Gateway {
             api = config.api_listen.as_deref().unwrap_or("none"), store = %opened.identity.id, "started"
         );
         let name = config.params.node.clone();
-        let (node, task) =
-            runtime::start(Start { params: config.params, clock, listener, opened, seed: chance::seed() });
+        let (node, task) = runtime::start(Start {
+            params: config.params,
+            clock,
+            listener: listener.into(),
+            opened,
+            seed: chance::seed(),
+            observer: None,
+        });
         let stop = CancellationToken::new();
         let (out, mut sensed) = mpsc::channel(SENSED_MAX);
         let sources = Arc::new(sensors::start(&config.sources, &name, clock, &out));

@@ -3,18 +3,44 @@
 use crate::harness::Cluster;
 
 #[test]
-fn convergence_is_measured_beside_plain_tcp() {
+fn convergence_is_measured_beside_plain_tcp_in_processes_of_their_own() {
     let c = Cluster::prepare();
-    let report = c.json(&["bench", "convergence", "--writes", "40", "--rate", "200"]);
+    let few = ["--writes", "20", "--repetitions", "2", "--rate", "200"];
+    let report = c.json(&[&["bench", "convergence", "--processes"], &few[..]].concat());
     let run = &report["runs"][0];
-    assert_eq!((run["nodes"].as_u64(), run["writes"].as_u64()), (Some(3), Some(40)), "{report}");
+    assert_eq!(
+        (run["nodes"].as_u64(), run["processes"].as_u64(), run["writes"].as_u64()),
+        (Some(3), Some(3), Some(20))
+    );
     let of = |what: &str, p: &str| run[what][p].as_u64().unwrap();
     assert!(of("to_all", "p50_us") > 0 && of("to_all", "p50_us") <= of("to_all", "max_us"), "{report}");
     assert!(of("to_50", "p50_us") <= of("to_all", "p50_us"), "{report}");
-    assert!(of("raw_tcp", "p50_us") > 0 && run["payload"].as_u64().unwrap() > 100, "{report}");
+    assert!(of("raw_tcp", "p50_us") > 0 && run["frame_bytes"].as_u64().unwrap() > 100, "{report}");
     assert!(run["data_messages_per_node_update"].as_f64().unwrap() >= 0.66, "two of three hear of it: {report}");
-    let said = c.fails(5, &["bench", "convergence", "--writes", "10", "--rate", "200", "--max-p99-ms", "0"]);
-    assert!(said.contains("above the limit of 0 ms"), "{said}");
+    assert!(!report["host"]["cores"].is_null() && report["seed"] == 1, "{report}");
+}
+
+#[test]
+fn a_sweep_in_one_process_leaves_a_page_a_baseline_and_a_verdict() {
+    let c = Cluster::prepare();
+    let (page, old) = (c.home.path().join("report.html"), c.home.path().join("old.json"));
+    let few = ["--nodes", "2,4", "--transport", "tcp,memory", "--writes", "20", "--repetitions", "1", "--rate", "200"];
+    let sweep = [&["bench", "convergence", "--report", page.to_str().unwrap()], &few[..]].concat();
+    let report = c.json(&sweep);
+    let runs = report["runs"].as_array().unwrap();
+    let shape: Vec<_> =
+        runs.iter().map(|run| (run["transport"].as_str().unwrap(), run["nodes"].as_u64().unwrap())).collect();
+    assert_eq!(shape, [("tcp", 2), ("tcp", 4), ("memory", 2), ("memory", 4)], "{report}");
+    assert!(runs.iter().all(|run| run["failed"].is_null()), "{report}");
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(html.contains("<svg") && html.contains("plain TCP"), "a page with charts");
+    std::fs::write(&old, report.to_string()).unwrap();
+    let again = ["bench", "convergence", "--nodes", "2", "--writes", "10", "--repetitions", "1", "--rate", "200"];
+    let against = ["--baseline", old.to_str().unwrap(), "--threshold", "p99<0ms"];
+    let said = c.fails(5, &[&again[..], &against].concat());
+    assert!(said.contains("not p99<0ms") && said.contains("P99 WAS"), "{said}");
+    let said = c.fails(2, &["bench", "convergence", "--threshold", "p98<1ms"]);
+    assert!(said.contains("no figure \"p98\""), "{said}");
 }
 
 #[test]

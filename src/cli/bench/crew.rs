@@ -1,4 +1,4 @@
-//! The member processes of a benchmark, seen from the one that directs them.
+//! The members of a benchmark, in processes of their own or in this one, seen from the one that directs them.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -7,39 +7,103 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::cli::bench::plan::{NodePlan, Order, Told};
+use crate::cli::bench::member::{self, Member};
+use crate::cli::bench::plan::{ClusterPlan, NodePlan, Order, Told, name};
 use crate::cli::error::CliError;
+use crate::shell::transport::MemoryNet;
 
 /// How long a member may take to answer an order, beyond the time that the order itself takes.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// And how much longer per node while all of them join.
+const JOIN_PATIENCE_PER_NODE: Duration = Duration::from_millis(300);
 
-/// A process with some of the nodes.
-struct Member {
-    process: Child,
-    orders: ChildStdin,
+/// Somebody with some of the nodes.
+struct Hand {
+    orders: Orders,
     nodes: Vec<NodePlan>,
     raw: String,
+}
+
+enum Orders {
+    Process { process: Box<Child>, stdin: ChildStdin },
+    Here { orders: mpsc::UnboundedSender<Order>, task: JoinHandle<()> },
+}
+
+/// Where the nodes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this many processes, over TCP.
+    Processes(usize),
+    /// All in this process, over TCP.
+    Here,
+    /// All in this process, without sockets.
+    Memory,
 }
 
 /// What a crew is to be.
 pub struct CrewPlan {
     /// How many nodes.
     pub nodes: usize,
-    /// In how many processes.
-    pub processes: usize,
-    /// How many of them vote.
+    /// How many regions; nodes take turns.
+    pub regions: usize,
+    /// Where they run.
+    pub place: Place,
+    /// How many of each region vote.
     pub voters: usize,
     /// Time between checkpoints.
     pub checkpoint_ms: u64,
     /// Time between readings of a sensor at every node, if there is one.
     pub background_ms: Option<u64>,
+    /// Neighbours kept in the own region; the default without.
+    pub degree: Option<usize>,
+}
+
+impl CrewPlan {
+    /// The region of the node at a place.
+    pub fn region_of(&self, place: usize) -> usize {
+        place % self.regions
+    }
+
+    fn region_name(&self, place: usize) -> String {
+        match self.regions {
+            1 => "main".to_owned(),
+            _ => format!("r{}", self.region_of(place)),
+        }
+    }
+
+    fn is_voter(&self, place: usize) -> bool {
+        place / self.regions < self.voters
+    }
+
+    fn cluster(&self) -> ClusterPlan {
+        let mut cluster =
+            ClusterPlan { voters: Default::default(), checkpoint_ms: self.checkpoint_ms, degree: self.degree };
+        for place in (0..self.nodes).filter(|place| self.is_voter(*place)) {
+            cluster.voters.entry(self.region_name(place)).or_default().push(name(place));
+        }
+        cluster
+    }
+
+    fn node(&self, place: usize, dir: &std::path::Path) -> NodePlan {
+        // Many nodes in one process are about the network, not about the disk.
+        let dir = (self.place == Place::Processes(self.nodes)).then(|| dir.join(name(place)));
+        NodePlan { place, region: self.region_name(place), listen: "127.0.0.1:0".to_owned(), dir }
+    }
+
+    fn members(&self) -> usize {
+        match self.place {
+            Place::Processes(processes) => processes,
+            Place::Here | Place::Memory => 1,
+        }
+    }
 }
 
 /// All members.
 pub struct Crew {
     plan: CrewPlan,
-    members: Vec<Member>,
+    hands: Vec<Hand>,
     told: mpsc::UnboundedReceiver<(usize, Told)>,
     tell: mpsc::UnboundedSender<(usize, Told)>,
     dir: PathBuf,
@@ -54,40 +118,59 @@ impl Crew {
         let dir = std::env::temp_dir().join(format!("sensorctl-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         let (tell, told) = mpsc::unbounded_channel();
-        let mut crew = Self { plan, members: Vec::new(), told, tell, dir };
-        for i in 0..crew.plan.processes {
-            let places = (0..crew.plan.nodes).filter(|place| place % crew.plan.processes == i);
-            let nodes = places.map(|place| crew.node_plan(place)).collect();
-            let member = crew.spawn(i, nodes)?;
-            crew.members.push(member);
+        let mut crew = Self { plan, hands: Vec::new(), told, tell, dir };
+        let members = crew.plan.members();
+        for i in 0..members {
+            let places = (0..crew.plan.nodes).filter(|place| place % members == i);
+            let nodes = places.map(|place| crew.plan.node(place, &crew.dir)).collect();
+            let hand = crew.hire(i, nodes)?;
+            crew.hands.push(hand);
         }
-        for i in 0..crew.plan.processes {
+        for i in 0..members {
             crew.bind(i).await?;
         }
         let join = crew.join_order();
         crew.order_all(&join).await?;
-        crew.answers(Duration::ZERO, |told| matches!(told, Told::Ready).then_some(())).await?;
+        let takes = JOIN_PATIENCE_PER_NODE * crew.plan.nodes as u32;
+        crew.answers(takes, |told| matches!(told, Told::Ready).then_some(())).await?;
         Ok(crew)
     }
 
-    /// Names of all nodes, by their place.
-    pub fn name(place: usize) -> String {
-        format!("n{place}")
+    /// What it was to be.
+    pub fn plan(&self) -> &CrewPlan {
+        &self.plan
     }
 
-    fn node_plan(&self, place: usize) -> NodePlan {
-        let id = Self::name(place);
-        // Many nodes in one process are about the network, not about the disk.
-        let dir = (self.plan.nodes == self.plan.processes).then(|| self.dir.join(&id));
-        NodePlan { place, id, listen: "127.0.0.1:0".to_owned(), dir }
+    fn hire(&self, i: usize, nodes: Vec<NodePlan>) -> Result<Hand, CliError> {
+        let orders = match self.plan.place {
+            Place::Processes(_) => self.spawn(i)?,
+            Place::Here => self.engage(i, None),
+            Place::Memory => self.engage(i, Some(MemoryNet::default())),
+        };
+        Ok(Hand { orders, nodes, raw: String::new() })
     }
 
-    fn spawn(&self, i: usize, nodes: Vec<NodePlan>) -> Result<Member, CliError> {
+    fn engage(&self, i: usize, memory: Option<MemoryNet>) -> Orders {
+        let (order, orders) = mpsc::unbounded_channel();
+        let (say, mut said) = mpsc::unbounded_channel();
+        let task = tokio::spawn(member::obey(Member::new(memory), orders, say));
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            while let Some(told) = said.recv().await {
+                if tell.send((i, told)).is_err() {
+                    return;
+                }
+            }
+        });
+        Orders::Here { orders: order, task }
+    }
+
+    fn spawn(&self, i: usize) -> Result<Orders, CliError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "member"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = command.kill_on_drop(true).spawn()?;
-        let (orders, out) = (process.stdin.take(), process.stdout.take());
-        let (orders, out) = orders.zip(out).expect("both were asked for");
+        let (stdin, out) = (process.stdin.take(), process.stdout.take());
+        let (stdin, out) = stdin.zip(out).expect("both were asked for");
         let tell = self.tell.clone();
         tokio::spawn(async move {
             let mut lines = BufReader::new(out).lines();
@@ -99,31 +182,30 @@ impl Crew {
                 }
             }
         });
-        Ok(Member { process, orders, nodes, raw: String::new() })
+        Ok(Orders::Process { process: Box::new(process), stdin })
     }
 
-    /// Lets a member take its ports, and remembers them.
+    /// Lets a member take its addresses, and remembers them.
     async fn bind(&mut self, i: usize) -> Result<(), CliError> {
-        let voters = (0..self.plan.voters).map(Self::name).collect();
-        let nodes = self.members[i].nodes.clone();
-        let checkpoint_ms = self.plan.checkpoint_ms;
-        self.order(i, &Order::Bind { cluster: "bench".to_owned(), nodes, voters, checkpoint_ms }).await?;
+        let (nodes, cluster) = (self.hands[i].nodes.clone(), self.plan.cluster());
+        self.order(i, &Order::Bind { nodes, cluster }).await?;
         let (peers, raw) = loop {
             match self.next(PATIENCE).await? {
                 (from, Told::Bound { peers, raw }) if from == i => break (peers, raw),
                 _ => {}
             }
         };
-        let member = &mut self.members[i];
-        member.raw = raw;
-        for (node, addr) in member.nodes.iter_mut().zip(peers) {
+        let hand = &mut self.hands[i];
+        hand.raw = raw;
+        for (node, addr) in hand.nodes.iter_mut().zip(peers) {
             node.listen = addr;
         }
         Ok(())
     }
 
     fn join_order(&self) -> Order {
-        let voters = self.members.iter().flat_map(|member| &member.nodes).filter(|n| n.place < self.plan.voters);
+        let nodes = self.hands.iter().flat_map(|hand| &hand.nodes);
+        let voters = nodes.filter(|node| self.plan.is_voter(node.place));
         Order::Join {
             bootstrap: voters.map(|node| node.listen.clone()).collect(),
             members: self.plan.nodes,
@@ -131,15 +213,22 @@ impl Crew {
         }
     }
 
-    /// Where raw frames are received.
+    /// Where raw frames are received: as many connections as there are nodes.
     pub fn receivers(&self) -> Vec<String> {
-        self.members.iter().map(|member| member.raw.clone()).collect()
+        self.hands.iter().map(|hand| hand.raw.clone()).cycle().take(self.plan.nodes).collect()
     }
 
     async fn order(&mut self, i: usize, order: &Order) -> Result<(), CliError> {
-        let mut line = serde_json::to_vec(order).expect("an order is JSON");
-        line.push(b'\n');
-        Ok(self.members[i].orders.write_all(&line).await?)
+        match &mut self.hands[i].orders {
+            Orders::Process { stdin, .. } => {
+                let mut line = serde_json::to_vec(order).expect("an order is JSON");
+                line.push(b'\n');
+                Ok(stdin.write_all(&line).await?)
+            }
+            Orders::Here { orders, .. } => {
+                orders.send(order.clone()).map_err(|_| CliError::failed("the member has ended"))
+            }
+        }
     }
 
     /// Gives everybody the same order.
@@ -147,7 +236,7 @@ impl Crew {
     /// # Errors
     /// If a member has ended.
     pub async fn order_all(&mut self, order: &Order) -> Result<(), CliError> {
-        for i in 0..self.members.len() {
+        for i in 0..self.hands.len() {
             self.order(i, order).await?;
         }
         Ok(())
@@ -163,7 +252,7 @@ impl Crew {
         mut pick: impl FnMut(Told) -> Option<T>,
     ) -> Result<Vec<T>, CliError> {
         let mut answers = Vec::new();
-        while answers.len() < self.members.len() {
+        while answers.len() < self.hands.len() {
             let (_, told) = self.next(takes + PATIENCE).await?;
             answers.extend(pick(told));
         }
@@ -183,12 +272,31 @@ impl Crew {
         }
     }
 
+    /// Stops everything in order and waits until it has stopped.
+    pub async fn dismiss(mut self) {
+        for hand in std::mem::take(&mut self.hands) {
+            match hand.orders {
+                Orders::Process { mut process, stdin } => {
+                    drop(stdin);
+                    let _ = process.kill().await;
+                }
+                Orders::Here { orders, task } => {
+                    drop(orders);
+                    let _ = task.await;
+                }
+            }
+        }
+    }
+
     /// Kills a member as a power cut would.
     ///
     /// # Errors
-    /// If it has ended by itself.
+    /// If it has ended by itself, or is no process.
     pub async fn kill(&mut self, i: usize) -> Result<(), CliError> {
-        Ok(self.members[i].process.kill().await?)
+        match &mut self.hands[i].orders {
+            Orders::Process { process, .. } => Ok(process.kill().await?),
+            Orders::Here { .. } => Err(CliError::failed("only a process can be killed")),
+        }
     }
 
     /// Starts a killed member again at its old addresses, and waits until it is one of all.
@@ -196,7 +304,7 @@ impl Crew {
     /// # Errors
     /// If that does not come to pass.
     pub async fn restart(&mut self, i: usize) -> Result<(), CliError> {
-        self.members[i] = self.spawn(i, self.members[i].nodes.clone())?;
+        self.hands[i] = self.hire(i, self.hands[i].nodes.clone())?;
         self.bind(i).await?;
         let join = self.join_order();
         self.order(i, &join).await?;

@@ -1,4 +1,6 @@
-//! A member process of a benchmark: runs nodes, writes by the clock, and notes when each update is held.
+//! A member of a benchmark: runs nodes, writes by the clock, and notes when each update is held.
+//!
+//! In a process of its own it takes orders on stdin; in the directing process, from a channel.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,27 +8,30 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use crate::cli::bench::plan::{CHANNEL, NodePlan, Order, Schedule, Share, Told};
+use crate::cli::bench::pace;
+use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
 use crate::cli::bench::raw;
 use crate::cli::error::CliError;
 use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::message::Message;
 use crate::core::params::Params;
-use crate::core::reading::Reading;
+use crate::core::reading::{NOTE_BYTES_MAX, Reading};
+use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::{self, Meaning};
+use crate::core::time::Wall;
 use crate::core::view::Liveness;
 use crate::shell::chance;
 use crate::shell::clock::{Clock, machine_micros};
-use crate::shell::runtime::{self, Change, NodeHandle, Start};
+use crate::shell::runtime::{self, NodeHandle, Start};
 use crate::shell::storage::Storage;
+use crate::shell::transport::{Listener, MemoryNet};
 
 /// How long the last updates may take to be held everywhere.
 const HELD_PATIENCE: Duration = Duration::from_secs(20);
-/// Time between looks at nodes that are joining.
-const LOOK: Duration = Duration::from_millis(10);
+/// Time between looks at whether all is held; no latency depends on it.
+const HELD_LOOK: Duration = Duration::from_millis(5);
 
 /// Obeys the orders on stdin until it closes.
 ///
@@ -34,12 +39,12 @@ const LOOK: Duration = Duration::from_millis(10);
 /// If stdin or stdout break.
 pub fn run() -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let done = runtime.block_on(obey());
+    let done = runtime.block_on(obey_stdin());
     runtime.shutdown_background();
     done
 }
 
-async fn obey() -> Result<(), CliError> {
+async fn obey_stdin() -> Result<(), CliError> {
     let (tell, mut told) = mpsc::unbounded_channel::<Told>();
     tokio::spawn(async move {
         let mut out = tokio::io::stdout();
@@ -51,48 +56,78 @@ async fn obey() -> Result<(), CliError> {
             }
         }
     });
-    let mut orders = BufReader::new(tokio::io::stdin()).lines();
-    let mut member = Member::default();
-    while let Some(line) = orders.next_line().await? {
-        let order = serde_json::from_str(&line).map_err(|error| CliError::because("an order is not one", &error))?;
-        let answer = match member.carry_out(order, &tell).await {
-            Ok(answer) => answer,
-            Err(error) => Told::Failed { why: error.message },
-        };
-        let _ = tell.send(answer);
+    let (order, orders) = mpsc::unbounded_channel();
+    tokio::spawn(obey(Member::new(None), orders, tell));
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let read = serde_json::from_str(&line).map_err(|error| CliError::because("an order is not one", &error))?;
+        if order.send(read).is_err() {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Waits for a moment of the machine's monotonic clock; past ones at once.
-pub async fn wait_until(due_us: u64) {
-    let now = machine_micros();
-    if due_us > now {
-        tokio::time::sleep(Duration::from_micros(due_us - now)).await;
+/// Obeys orders until nobody is left to give any.
+pub async fn obey(mut member: Member, mut orders: mpsc::UnboundedReceiver<Order>, tell: mpsc::UnboundedSender<Told>) {
+    while let Some(order) = orders.recv().await {
+        let answer = match member.carry_out(order, &tell).await {
+            Ok(answer) => answer,
+            Err(error) => Told::Failed { why: error.message },
+        };
+        if tell.send(answer).is_err() {
+            break;
+        }
+    }
+    for (_, node) in &member.nodes {
+        node.stop().await;
     }
 }
 
-/// When the own nodes came to hold each update.
+/// What a node holds, noted on its own task.
 #[derive(Default)]
 struct Held {
-    times: Mutex<BTreeMap<u64, Vec<u64>>>,
-    more: Notify,
+    notes: Vec<(u64, usize, u64)>,
+    /// One above the newest update held of each writer.
+    newest: Vec<u64>,
 }
 
+impl Held {
+    fn note(&mut self, update: u64, writer: usize, at_us: u64) {
+        self.notes.push((update, writer, at_us));
+        if self.newest.len() <= writer {
+            self.newest.resize(writer + 1, 0);
+        }
+        self.newest[writer] = self.newest[writer].max(update + 1);
+    }
+
+    /// True if the newest update of every writer, or a newer one, is held.
+    fn has(&self, last: &BTreeMap<usize, u64>) -> bool {
+        last.iter().all(|(writer, update)| self.newest.get(*writer).is_some_and(|newest| newest > update))
+    }
+}
+
+type SharedHeld = Arc<Mutex<Held>>;
+
+/// The nodes of one member.
 #[derive(Default)]
-struct Member {
-    bound: Vec<(NodePlan, TcpListener, Params)>,
+pub struct Member {
+    /// Without sockets, if it is not to have any.
+    memory: Option<MemoryNet>,
+    bound: Vec<(NodePlan, Listener, Params)>,
     nodes: Vec<(usize, NodeHandle)>,
-    held: Arc<Held>,
-    counted: Count,
+    held: Vec<SharedHeld>,
 }
 
 impl Member {
+    /// A member without nodes yet.
+    pub fn new(memory: Option<MemoryNet>) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     async fn carry_out(&mut self, order: Order, tell: &mpsc::UnboundedSender<Told>) -> Result<Told, CliError> {
         match order {
-            Order::Bind { cluster, nodes, voters, checkpoint_ms } => {
-                self.bind(&cluster, nodes, &voters, checkpoint_ms).await
-            }
+            Order::Bind { nodes, cluster } => self.bind(nodes, &cluster).await,
             Order::Join { bootstrap, members, background_ms } => {
                 self.join(&bootstrap, background_ms, tell)?;
                 self.wait_for_all(members).await?;
@@ -101,29 +136,30 @@ impl Member {
             Order::Write { schedule } => self.write(schedule).await.map(Told::Wrote),
             Order::WriteRaw { schedule, receivers, bytes } => {
                 let places: Vec<usize> = self.nodes.iter().map(|(place, _)| *place).collect();
-                let (latencies_us, missed) = raw::write(schedule, &receivers, bytes, &places).await?;
+                let writing = move || raw::write(schedule, &receivers, bytes, &places);
+                let (latencies_us, missed) = pace::on_own_thread(writing).await?;
                 Ok(Told::WroteRaw { latencies_us, missed })
             }
         }
     }
 
-    async fn bind(
-        &mut self,
-        cluster: &str,
-        nodes: Vec<NodePlan>,
-        voters: &[String],
-        checkpoint_ms: u64,
-    ) -> Result<Told, CliError> {
-        let name = |text: &str| NodeId::new(text).map_err(|error| CliError::usage(error.to_string()));
-        let region = RegionId::new("main").expect("a good name");
-        let voters = voters.iter().map(|voter| name(voter)).collect::<Result<Vec<_>, _>>()?;
+    async fn bind(&mut self, nodes: Vec<NodePlan>, cluster: &ClusterPlan) -> Result<Told, CliError> {
+        let wrong = |error: crate::core::id::NameError| CliError::usage(error.to_string());
+        let mut voters = BTreeMap::new();
+        for (region, names) in &cluster.voters {
+            let names = names.iter().map(|name| NodeId::new(name).map_err(wrong)).collect::<Result<Vec<_>, _>>()?;
+            voters.insert(RegionId::new(region).map_err(wrong)?, names);
+        }
         let mut peers = Vec::new();
         for plan in nodes {
-            let listener = TcpListener::bind(&plan.listen).await?;
-            let addr = listener.local_addr()?.to_string();
-            let mut params = Params::new(cluster, name(&plan.id)?, region.clone(), addr.as_str().into());
-            params.initial_voters = BTreeMap::from([(region.clone(), voters.clone())]);
-            params.consensus.checkpoint_interval = Duration::from_millis(checkpoint_ms);
+            let (listener, addr) = self.listen(&plan).await?;
+            let (id, region) = (NodeId::new(&plan.id()).map_err(wrong)?, RegionId::new(&plan.region).map_err(wrong)?);
+            let mut params = Params::new("bench", id, region, addr.as_str().into());
+            params.initial_voters = voters.clone();
+            params.consensus.checkpoint_interval = Duration::from_millis(cluster.checkpoint_ms);
+            if let Some(degree) = cluster.degree {
+                params.gossip.overlay_degree = degree;
+            }
             peers.push(addr);
             self.bound.push((plan, listener, params));
         }
@@ -131,6 +167,16 @@ impl Member {
         let raw = receiver.local_addr()?.to_string();
         tokio::spawn(raw::receive(receiver));
         Ok(Told::Bound { peers, raw })
+    }
+
+    async fn listen(&self, plan: &NodePlan) -> Result<(Listener, String), CliError> {
+        if let Some(net) = &self.memory {
+            let addr = plan.id();
+            return Ok((Listener::Memory(net.listen(addr.as_str().into())), addr));
+        }
+        let listener = TcpListener::bind(&plan.listen).await?;
+        let addr = listener.local_addr()?.to_string();
+        Ok((listener.into(), addr))
     }
 
     fn join(
@@ -145,20 +191,27 @@ impl Member {
                 Some(dir) => Storage::open(dir).map_err(|error| CliError::because("a store cannot be had", &error))?,
                 None => Storage::in_memory(),
             };
-            let start = Start { params, clock: Clock::default(), listener, opened, seed: chance::seed() };
-            let (handle, _) = runtime::start(start);
-            tokio::spawn(note(handle.clone(), self.held.clone(), tell.clone()));
+            let held = SharedHeld::default();
+            let observer: runtime::Observer = Box::new({
+                let (held, tell) = (held.clone(), tell.clone());
+                move |key, entry| observe(key, entry, &held, &tell)
+            });
+            let seed = chance::seed();
+            let clock = Clock::default();
+            let (handle, _) = runtime::start(Start { params, clock, listener, opened, seed, observer: Some(observer) });
             if let Some(interval) = background_ms {
                 tokio::spawn(sense(handle.clone(), Duration::from_millis(interval)));
             }
+            self.held.push(held);
             self.nodes.push((plan.place, handle));
         }
         Ok(())
     }
 
-    /// Until every own node sees that many alive, and a checkpoint as new as its leader's.
+    /// Until every own node sees that many alive, and a checkpoint.
     async fn wait_for_all(&self, members: usize) -> Result<(), CliError> {
-        let mut looks = tokio::time::interval(LOOK);
+        // A look costs a node time that grows with its members.
+        let mut looks = tokio::time::interval(Duration::from_millis(10 + members as u64 / 5));
         for (_, node) in &self.nodes {
             loop {
                 looks.tick().await;
@@ -172,97 +225,95 @@ impl Member {
         Ok(())
     }
 
-    async fn write(&mut self, schedule: Schedule) -> Result<Share, CliError> {
-        let mut share = Share::default();
-        let places: BTreeMap<usize, NodeHandle> = self.nodes.iter().cloned().collect();
-        self.counted = self.count();
-        for (update, writer, due) in schedule.updates() {
-            let Some(node) = places.get(&writer) else { continue };
-            wait_until(due).await;
-            // Two updates of one channel may become one on the way; of so many they are not.
-            let channel = Channel::new(&format!("{CHANNEL}/{}", update % 64)).expect("a good name");
-            let at = machine_micros();
-            share.missed += u64::from(at > due + schedule.interval_us);
-            let reading = Reading::new(update as f64, node.clock().now().wall);
-            node.sense(vec![(channel, reading)])
-                .await
-                .map_err(|error| CliError::because("a node has stopped", &error))?;
-            share.writes.push((update, at));
+    async fn write(&self, schedule: Schedule) -> Result<Share, CliError> {
+        for held in &self.held {
+            held.lock().expect("no holder panics").notes.clear();
         }
-        share.held = self.wait_until_held(schedule).await?;
-        let count = self.count();
-        share.frames = count.frames - self.counted.frames;
-        share.update_bytes = count.update_bytes - self.counted.update_bytes;
-        share.bytes = count.bytes - self.counted.bytes;
-        share.rss_kib = resident_kib();
-        Ok(share)
+        let (before, cpu_before) = (self.traffic(), cpu_us());
+        let missed = self.pace(schedule).await?;
+        let behind = self.wait_until_held(schedule).await;
+        let places = self.nodes.iter().map(|(place, _)| *place);
+        let notes = places.zip(&self.held).map(|(place, held)| Notes {
+            place,
+            held: std::mem::take(&mut held.lock().expect("no holder panics").notes),
+        });
+        Ok(Share {
+            missed,
+            notes: notes.collect(),
+            behind,
+            received: self.traffic().since(&before),
+            cpu_us: cpu_us() - cpu_before,
+            rss_kib: resident_kib(),
+        })
     }
 
-    async fn wait_until_held(&self, schedule: Schedule) -> Result<Vec<(u64, Vec<u64>)>, CliError> {
-        let end = schedule.begin_us + schedule.count * schedule.interval_us;
+    /// Writes what falls to the own nodes when it is due: how many writes began too late.
+    async fn pace(&self, schedule: Schedule) -> Result<u64, CliError> {
+        let places: BTreeMap<usize, NodeHandle> = self.nodes.iter().cloned().collect();
+        let tasks = tokio::runtime::Handle::current();
+        let written = pace::on_own_thread(move || {
+            let channel = Channel::new(CHANNEL).expect("a good name");
+            let mut missed = 0;
+            for (update, writer, due) in schedule.updates() {
+                let Some(node) = places.get(&writer) else { continue };
+                pace::wait_until(due);
+                missed += u64::from(machine_micros() > due + schedule.lateness_allowed_us());
+                let reading = update_of(update, schedule.payload, node.clock().now().wall);
+                tasks.block_on(node.sense(vec![(channel.clone(), reading)]))?;
+            }
+            Ok::<_, runtime::AskError>(missed)
+        });
+        written.await.map_err(|error| CliError::because("a node has stopped", &error))
+    }
+
+    /// Places of the own nodes that do not hold everything in time.
+    async fn wait_until_held(&self, schedule: Schedule) -> Vec<usize> {
+        let last: BTreeMap<usize, u64> = schedule.updates().map(|(update, writer, _)| (writer, update)).collect();
+        let end = schedule.begin_us + schedule.takes_us();
         let patience = Duration::from_micros(end.saturating_sub(machine_micros())) + HELD_PATIENCE;
-        let updates = schedule.first..schedule.first + schedule.count;
+        let mut behind: Vec<usize> = (0..self.nodes.len()).collect();
+        let mut looks = tokio::time::interval(HELD_LOOK);
         let all = async {
             loop {
-                let more = self.held.more.notified();
-                {
-                    let mut times = self.held.times.lock().expect("no holder panics");
-                    let whole = |update: u64| times.get(&update).is_some_and(|held| held.len() == self.nodes.len());
-                    if updates.clone().all(whole) {
-                        return std::mem::take(&mut *times).into_iter().collect();
-                    }
+                behind.retain(|i| !self.held[*i].lock().expect("no holder panics").has(&last));
+                if behind.is_empty() {
+                    return;
                 }
-                more.await;
+                looks.tick().await;
             }
         };
-        tokio::time::timeout(patience, all)
-            .await
-            .map_err(|_| CliError::unreachable(format!("updates did not arrive within {} s", HELD_PATIENCE.as_secs())))
+        // What is still behind then is told.
+        let _ = tokio::time::timeout(patience, all).await;
+        behind.into_iter().map(|i| self.nodes[i].0).collect()
     }
 
-    fn count(&self) -> Count {
-        let mut count = Count::default();
+    fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic::default();
         for (_, node) in &self.nodes {
-            let (frames, bytes) = node.metrics().frames("in", "SENSOR_UPDATE");
-            count.frames += frames;
-            count.update_bytes += bytes;
-            count.bytes += Message::TYPES.iter().map(|kind| node.metrics().frames("in", kind).1).sum::<u64>();
+            let of = |kind: &&'static str| ((*kind).to_owned(), node.metrics().frames("in", kind));
+            traffic.add(&Traffic(Message::TYPES.iter().map(of).collect()));
         }
-        count
+        traffic
     }
 }
 
-/// What the own nodes have received so far: SENSOR_UPDATE frames, their bytes, and the bytes of all frames.
-#[derive(Clone, Copy, Default)]
-struct Count {
-    frames: u64,
-    update_bytes: u64,
-    bytes: u64,
+/// The reading that an update is: its number as the value, padded to the asked size.
+fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
+    let reading = Reading::new(update as f64, time);
+    let natural = serde_json::to_vec(&reading).expect("a reading is JSON").len();
+    // `,"note":""` takes ten bytes of its own.
+    let padding = payload.saturating_sub(natural + 10).min(NOTE_BYTES_MAX);
+    let note = (padding > 0).then(|| "x".repeat(padding));
+    Reading { note, ..reading }
 }
 
 /// Notes what a node comes to hold, and tells of commits.
-async fn note(node: NodeHandle, held: Arc<Held>, tell: mpsc::UnboundedSender<Told>) {
-    let mut changes = node.watch();
-    loop {
-        match changes.recv().await {
-            Ok(change) => {
-                let at_us = machine_micros();
-                note_change(&change, at_us, &held, &tell);
-            }
-            Err(RecvError::Lagged(missed)) => {
-                let _ = tell.send(Told::Failed { why: format!("{missed} changes went by unseen: lower the rate") });
-            }
-            Err(RecvError::Closed) => return,
-        }
-    }
-}
-
-fn note_change(change: &Change, at_us: u64, held: &Held, tell: &mpsc::UnboundedSender<Told>) {
-    let (key, entry) = &**change;
-    if key.channel.as_str().starts_with(CHANNEL) {
-        if let Some(update) = entry.value.reading().and_then(|reading| reading.value) {
-            held.times.lock().expect("no holder panics").entry(update as u64).or_default().push(at_us);
-            held.more.notify_waiters();
+fn observe(key: &Key, entry: &Entry, held: &SharedHeld, tell: &mpsc::UnboundedSender<Told>) {
+    let at_us = machine_micros();
+    if key.channel.as_str() == CHANNEL {
+        let update = entry.value.reading().and_then(|reading| reading.value);
+        if let Some((update, writer)) = update.zip(place(key.origin.as_str())) {
+            held.lock().expect("no holder panics").note(update as u64, writer, at_us);
         }
     } else if let Ok(Meaning::Checkpoint(checkpoint)) = system::understand(&key.channel, &entry.value) {
         let _ = tell.send(Told::Committed { origin: key.origin.to_string(), index: checkpoint.index.get(), at_us });
@@ -283,7 +334,40 @@ async fn sense(node: NodeHandle, interval: Duration) {
 }
 
 /// Resident memory of this process in KiB, where the system tells.
-fn resident_kib() -> Option<u64> {
+pub fn resident_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find(|line| line.starts_with("VmRSS:"))?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Processor time that this process has used, in µs.
+fn cpu_us() -> u64 {
+    // SAFETY: all-zero is a valid rusage, and the pointer is to our own.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let us = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    us(usage.ru_utime) + us(usage.ru_stime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_has_the_asked_size() {
+        let size =
+            |payload| serde_json::to_vec(&update_of(7, payload, Wall::from_millis(1_700_000_000_000))).unwrap().len();
+        assert_eq!((size(100), size(200)), (100, 200));
+        assert!(size(0) < 50);
+    }
+
+    #[test]
+    fn a_newer_update_of_the_same_writer_is_as_good() {
+        let mut held = Held::default();
+        held.note(8, 1, 100);
+        assert!(held.has(&BTreeMap::from([(1, 7)])) && held.has(&BTreeMap::from([(1, 8)])));
+        assert!(!held.has(&BTreeMap::from([(1, 9)])) && !held.has(&BTreeMap::from([(0, 7)])));
+    }
 }

@@ -1,19 +1,21 @@
-//! `sensorctl bench`: real processes on this machine, measured.
+//! `sensorctl bench`: nodes on this machine, measured.
 
 mod convergence;
 mod crew;
 mod failover;
+mod host;
 mod member;
+mod pace;
 mod plan;
 mod raw;
 
 use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::cli::Context;
 use crate::cli::error::{CliError, Kind};
-use crate::cli::{Context, wait_for};
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -23,8 +25,8 @@ pub struct BenchArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Time from a write on a random node until all nodes hold it, beside plain TCP in the same run
-    Convergence(convergence::ConvergenceArgs),
+    /// Time from a write on a random node until all nodes hold it, over a sweep of settings
+    Convergence(Box<convergence::ConvergenceArgs>),
     /// Time from killing the leader until the next checkpoint is committed
     Failover(failover::FailoverArgs),
     /// A process of a benchmark: takes orders on stdin
@@ -34,45 +36,75 @@ enum What {
 
 pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
     match args.what {
-        What::Convergence(args) => wait_for(convergence::run(cx, args)),
-        What::Failover(args) => wait_for(failover::run(cx, args)),
+        What::Convergence(args) => measure(convergence::run(cx, *args)),
+        What::Failover(args) => measure(failover::run(cx, args)),
         What::Member => member::run(),
     }
 }
 
+/// Runs a benchmark, whose nodes may be in this process, on all cores; Ctrl-C ends it.
+fn measure(bench: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        tokio::select! {
+            done = bench => done,
+            _ = tokio::signal::ctrl_c() => Err(CliError::silent(Kind::Interrupted)),
+        }
+    });
+    runtime.shutdown_background();
+    done
+}
+
 /// Percentiles of times in µs.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Percentiles {
-    p50_us: u64,
-    p90_us: u64,
-    p99_us: u64,
-    max_us: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half are no longer.
+    pub p50_us: u64,
+    /// Nine of ten are no longer.
+    pub p90_us: u64,
+    /// 99 of a hundred are no longer.
+    pub p99_us: u64,
+    /// The longest.
+    pub max_us: u64,
 }
 
 impl Percentiles {
-    fn of(times_us: impl IntoIterator<Item = u64>) -> Self {
-        let mut histogram = Histogram::<u64>::new(3).expect("three digits are allowed");
-        for time in times_us {
-            histogram.record(time).expect("the histogram grows");
+    /// Of what was recorded.
+    pub fn of(times: &Histogram<u64>) -> Self {
+        let at = |quantile| times.value_at_quantile(quantile);
+        Self { p50_us: at(0.5), p90_us: at(0.9), p99_us: at(0.99), max_us: times.max() }
+    }
+
+    /// Each the median of as many repetitions' own; zeros of none.
+    pub fn median(of: &[Self]) -> Self {
+        let median = |pick: fn(&Self) -> u64| {
+            let mut values: Vec<u64> = of.iter().map(pick).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or(0)
+        };
+        Self {
+            p50_us: median(|p| p.p50_us),
+            p90_us: median(|p| p.p90_us),
+            p99_us: median(|p| p.p99_us),
+            max_us: median(|p| p.max_us),
         }
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        Self { p50_us: at(0.5), p90_us: at(0.9), p99_us: at(0.99), max_us: histogram.max() }
     }
 }
 
-fn bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {elapsed}").expect("a good template");
-    ProgressBar::new(length).with_style(style).with_message(what)
+/// A histogram of times in µs: three digits, as far as it has to reach.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are allowed")
 }
 
-/// A measurement above the asked limit ends with its own exit code.
-fn judge(what: &str, measured_ms: f64, limit_ms: Option<f64>) -> Result<(), CliError> {
-    match limit_ms {
-        Some(limit) if measured_ms > limit => {
-            Err(CliError::new(Kind::Threshold, format!("{what} is {measured_ms:.2} ms, above the limit of {limit} ms")))
-        }
-        _ => Ok(()),
-    }
+/// Notes a time.
+pub fn record(times: &mut Histogram<u64>, us: u64) {
+    times.record(us).expect("the histogram grows");
+}
+
+/// A bar on the terminal: how much is done and how long the rest will take.
+pub fn bar(length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {percent}% {elapsed}, {eta} to go");
+    ProgressBar::new(length).with_style(style.expect("a good template")).with_message(what)
 }
 
 #[cfg(test)]
@@ -81,13 +113,17 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_what_was_recorded() {
-        let p = Percentiles::of(1..=1000);
+        let mut times = histogram();
+        (1..=1000).for_each(|us| record(&mut times, us));
+        let p = Percentiles::of(&times);
         assert_eq!((p.p50_us, p.p90_us, p.p99_us, p.max_us), (500, 900, 990, 1000));
     }
 
     #[test]
-    fn a_missed_limit_is_an_exit_code() {
-        assert!(judge("p99", 5.0, None).is_ok() && judge("p99", 5.0, Some(5.0)).is_ok());
-        assert_eq!(judge("p99", 5.1, Some(5.0)).unwrap_err().kind, Kind::Threshold);
+    fn medians_are_taken_percentile_by_percentile() {
+        let run = |p50_us, max_us| Percentiles { p50_us, p90_us: 0, p99_us: 0, max_us };
+        let median = Percentiles::median(&[run(5, 10), run(1, 90), run(9, 20)]);
+        assert_eq!((median.p50_us, median.max_us), (5, 20));
+        assert_eq!(Percentiles::median(&[]), Percentiles::default());
     }
 }

@@ -1,8 +1,12 @@
 //! The yardstick: plain TCP, one writer to all receivers, each frame waited for.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::cli::bench::pace;
 use crate::cli::bench::plan::Schedule;
 use crate::cli::error::CliError;
 use crate::shell::clock::machine_micros;
@@ -17,7 +21,7 @@ pub async fn receive(listener: TcpListener) {
     }
 }
 
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+async fn answer(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut content = Vec::new();
     loop {
@@ -28,12 +32,12 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Writes what falls to `places`: latencies in µs until the last receiver had each frame, and how many were begun
-/// more than one interval late.
+/// Writes what falls to `places`: latencies in µs from the write until the last receiver had each frame whole, and
+/// how many writes were begun too late. Blocks.
 ///
 /// # Errors
 /// If a receiver cannot be reached or goes away.
-pub async fn write(
+pub fn write(
     schedule: Schedule,
     receivers: &[String],
     bytes: usize,
@@ -41,7 +45,7 @@ pub async fn write(
 ) -> Result<(Vec<u64>, u64), CliError> {
     let mut streams = Vec::new();
     for receiver in receivers {
-        let stream = TcpStream::connect(receiver).await?;
+        let stream = TcpStream::connect(receiver)?;
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
@@ -49,15 +53,17 @@ pub async fn write(
     frame.resize(4 + bytes, b'x');
     let (mut latencies, mut missed) = (Vec::new(), 0);
     for (_, _, due) in schedule.updates().filter(|(_, writer, _)| places.contains(writer)) {
-        super::member::wait_until(due).await;
+        pace::wait_until(due);
         let begun = machine_micros();
-        missed += u64::from(begun > due + schedule.interval_us);
+        missed += u64::from(begun > due + schedule.lateness_allowed_us());
         for stream in &mut streams {
-            stream.write_all(&frame).await?;
+            stream.write_all(&frame)?;
         }
         let mut last = begun;
         for stream in &mut streams {
-            last = last.max(stream.read_u64().await?);
+            let mut at = [0; 8];
+            stream.read_exact(&mut at)?;
+            last = last.max(u64::from_be_bytes(at));
         }
         latencies.push(last - begun);
     }

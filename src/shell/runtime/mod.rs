@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use crate::core::time::{Mono, Now};
 use crate::shell::clock::{Clock, instant};
 use crate::shell::storage::{Opened, WriteError};
 use crate::shell::telemetry::{Metrics, tell};
-use crate::shell::transport::{self, LinkHandle, Sink};
+use crate::shell::transport::{self, LinkHandle, Listener, MemoryNet, Sink};
 
 pub use handle::{AskError, NodeHandle};
 use perform::Performer;
@@ -62,12 +61,17 @@ pub struct Start {
     /// Its clock.
     pub clock: Clock,
     /// Where peers connect.
-    pub listener: TcpListener,
+    pub listener: Listener,
     /// Its store, and what that gave back.
     pub opened: Opened,
     /// Seed of its generator.
     pub seed: u64,
+    /// Told of every entry that changes, before anybody else is: for measuring.
+    pub observer: Option<Observer>,
 }
+
+/// Looks at a change on the node's own task; keep it short, the node waits.
+pub type Observer = Box<dyn FnMut(&Key, &Entry) + Send>;
 
 /// A look at the node between two events, at the time that it believes.
 type Look = Box<dyn FnOnce(&Node, Now) + Send>;
@@ -89,6 +93,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     next_link: AtomicU64,
     frame_bytes_max: usize,
+    memory: Option<MemoryNet>,
     stopped: CancellationToken,
 }
 
@@ -124,6 +129,10 @@ impl Sink for Shared {
         self.frame_bytes_max
     }
 
+    fn memory(&self) -> Option<&MemoryNet> {
+        self.memory.as_ref()
+    }
+
     async fn stopped(&self) {
         self.stopped.cancelled().await;
     }
@@ -131,7 +140,7 @@ impl Sink for Shared {
 
 /// Starts a node. The task ends when the node stops; dropping the handle does not stop it.
 pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopError>>) {
-    let Start { params, clock, listener, opened, seed } = start;
+    let Start { params, clock, listener, opened, seed, observer } = start;
     let (inputs, queue) = mpsc::channel(QUEUE_EVENTS);
     let (changes, _) = broadcast::channel(CHANGES_KEPT);
     let metrics = Arc::new(Metrics::default());
@@ -141,6 +150,10 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
         metrics: metrics.clone(),
         next_link: AtomicU64::new(1),
         frame_bytes_max: params.frame_bytes_max,
+        memory: match &listener {
+            Listener::Tcp(_) => None,
+            Listener::Memory(listener) => Some(listener.net().clone()),
+        },
         stopped: stopped.clone(),
     });
     let span = info_span!("node", id = %params.node);
@@ -153,7 +166,8 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
         params: Arc::new(params.clone()),
     };
     let accept = tokio::spawn(transport::serve(listener, shared.clone()).instrument(span.clone()));
-    let performer = Performer::new(shared, changes, clock, &opened, params.frame_bytes_max, params.node.clone());
+    let mut performer = Performer::new(shared, changes, clock, &opened, params.frame_bytes_max, params.node.clone());
+    performer.observer = observer;
     let node = Node::recover(params, opened.identity, opened.recovered, seed, clock.now());
     let task = async move {
         let outcome = drive(node, performer, queue, clock).await;

@@ -14,7 +14,7 @@ use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::system::Addr;
 use crate::shell::clock::Clock;
-use crate::shell::runtime::{Change, Input, Links, Shared};
+use crate::shell::runtime::{Change, Input, Links, Observer, Shared};
 use crate::shell::storage::{Opened, Storage, Writer};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle};
@@ -31,6 +31,7 @@ pub(super) struct Performer {
     links: Links,
     answers: HashMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
+    pub observer: Option<Observer>,
 }
 
 impl Performer {
@@ -61,6 +62,7 @@ impl Performer {
             links: Links::new(),
             answers: HashMap::new(),
             next_request: 0,
+            observer: None,
         }
     }
 
@@ -109,6 +111,9 @@ impl Performer {
                     }
                 }
                 Effect::Changed { key, entry } => {
+                    if let Some(observe) = &mut self.observer {
+                        observe(&key, &entry);
+                    }
                     if key.origin != self.node {
                         let wall = self.clock.now().wall;
                         self.shared.metrics.observe_lag(wall.millis_after(entry.stamp.wall()).max(0) as u64);

@@ -30,8 +30,14 @@ async fn cluster(names: &[&str]) -> Vec<Running> {
         params.bootstrap = addrs.clone();
         params.initial_voters = BTreeMap::from([(region.clone(), ids.clone())]);
         params.consensus.checkpoint_interval = Duration::from_millis(200);
-        let start_with =
-            Start { params, clock: Clock::default(), listener, opened: Storage::in_memory(), seed: i as u64 };
+        let start_with = Start {
+            params,
+            clock: Clock::default(),
+            listener: listener.into(),
+            opened: Storage::in_memory(),
+            seed: i as u64,
+            observer: None,
+        };
         let (handle, task) = start(start_with);
         Running { handle, task }
     });

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
@@ -53,15 +52,30 @@ impl LinkHandle {
 }
 
 /// Runs a connection until it ends, and reports that it has.
-pub async fn run<S: Sink>(stream: TcpStream, dialed: Option<Addr>, sink: Arc<S>) {
+pub async fn run_tcp<S: Sink>(stream: TcpStream, dialed: Option<Addr>, sink: Arc<S>) {
     // Without it every short frame would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    let (read, write) = stream.into_split();
+    run(read, write, dialed, sink).await;
+}
+
+/// The same within this process.
+pub async fn run_in_memory<S: Sink>(stream: DuplexStream, dialed: Option<Addr>, sink: Arc<S>) {
+    let (read, write) = tokio::io::split(stream);
+    run(read, write, dialed, sink).await;
+}
+
+async fn run<R, W, S>(read: R, write: W, dialed: Option<Addr>, sink: Arc<S>)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    S: Sink,
+{
     let id = sink.next_link();
     let (out, queue) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
     let handle = LinkHandle { id, out, queued: queued.clone() };
     sink.up(handle.clone(), dialed).await;
-    let (read, write) = stream.into_split();
     tokio::select! {
         () = read_frames(read, handle, &sink) => {}
         () = write_frames(write, id, queue, queued, &sink) => {}
@@ -70,7 +84,7 @@ pub async fn run<S: Sink>(stream: TcpStream, dialed: Option<Addr>, sink: Arc<S>)
     sink.event(Event::LinkDown { link: id }).await;
 }
 
-async fn read_frames<S: Sink>(read: OwnedReadHalf, handle: LinkHandle, sink: &Arc<S>) {
+async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, sink: &Arc<S>) {
     let link = handle.id;
     // The codec makes room for a frame as soon as it is announced: a stranger is not given much.
     let codec = LengthDelimitedCodec::builder().max_frame_length(HELLO_BYTES_MAX).new_codec();
@@ -118,7 +132,7 @@ async fn read_frames<S: Sink>(read: OwnedReadHalf, handle: LinkHandle, sink: &Ar
 const WRITE_BYTES: usize = 256 * 1024;
 
 async fn write_frames<S: Sink>(
-    mut write: OwnedWriteHalf,
+    mut write: impl AsyncWrite + Unpin,
     link: LinkId,
     mut queue: mpsc::UnboundedReceiver<Out>,
     queued: Arc<AtomicUsize>,

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use crate::shell::transport::{Sink, link};
+use crate::shell::transport::{MemoryListener, Sink, link};
 
 /// Connections that others may have made to us at a time.
 const ACCEPTED_MAX: usize = 1024;
@@ -26,6 +26,20 @@ pub enum ListenError {
     Refused { what: &'static str, addr: String, source: io::Error },
 }
 
+/// Where peers connect.
+pub enum Listener {
+    /// A port of this machine.
+    Tcp(TcpListener),
+    /// An address within this process.
+    Memory(MemoryListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
 /// Binds `addr`; `what` names the port in the error: `peer` or `API`.
 ///
 /// # Errors
@@ -38,7 +52,17 @@ pub async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, Liste
 }
 
 /// Accepts peers until the task is dropped.
-pub async fn serve<S: Sink>(listener: TcpListener, sink: Arc<S>) {
+pub async fn serve<S: Sink>(listener: Listener, sink: Arc<S>) {
+    match listener {
+        Listener::Tcp(listener) => serve_tcp(listener, sink).await,
+        Listener::Memory(mut listener) => loop {
+            let stream = listener.accept().await;
+            tokio::spawn(link::run_in_memory(stream, None, sink.clone()));
+        },
+    }
+}
+
+async fn serve_tcp<S: Sink>(listener: TcpListener, sink: Arc<S>) {
     let room = Arc::new(Semaphore::new(ACCEPTED_MAX));
     loop {
         let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -46,7 +70,7 @@ pub async fn serve<S: Sink>(listener: TcpListener, sink: Arc<S>) {
             Ok((stream, _)) => {
                 let sink = sink.clone();
                 tokio::spawn(async move {
-                    link::run(stream, None, sink).await;
+                    link::run_tcp(stream, None, sink).await;
                     drop(permit);
                 });
             }

@@ -1,12 +1,14 @@
 //! Transport: TCP links that carry frames of a 4-byte big-endian length and one JSON object.
 //!
 //! Knows nothing of what messages mean, except that the first frame of a stranger must be a short HELLO.
+//! Many nodes of one process may do without sockets ([`MemoryNet`]); nothing else is different then.
 //! A peer that sends garbage, too much, or too slowly loses its connection, never more.
 //!
 //! Invariant: memory per link is bounded: one frame being read, and [`QUEUE_BYTES_MAX`] waiting to be sent.
 
 mod link;
 mod listen;
+mod memory;
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +22,8 @@ use crate::core::message::Message;
 use crate::core::state::system::Addr;
 
 pub use link::LinkHandle;
-pub use listen::{ListenError, listen, serve};
+pub use listen::{ListenError, Listener, listen, serve};
+pub use memory::{MemoryListener, MemoryNet};
 
 /// Longest first frame: a HELLO fits many times over.
 pub const HELLO_BYTES_MAX: usize = 64 * 1024;
@@ -49,6 +52,8 @@ pub trait Sink: Send + Sync + 'static {
     fn next_link(&self) -> LinkId;
     /// Largest frame, in bytes.
     fn frame_bytes_max(&self) -> usize;
+    /// Where dials go instead of to the network, if this node is on none.
+    fn memory(&self) -> Option<&MemoryNet>;
     /// Resolves when the node has stopped: its links end then.
     fn stopped(&self) -> impl Future<Output = ()> + Send;
 }
@@ -56,12 +61,18 @@ pub trait Sink: Send + Sync + 'static {
 /// Connects to `addr` and reports how that went.
 pub fn dial<S: Sink>(addr: Addr, sink: Arc<S>) {
     tokio::spawn(async move {
+        if let Some(net) = sink.memory() {
+            return match net.connect(&addr) {
+                Some(stream) => link::run_in_memory(stream, Some(addr), sink).await,
+                None => sink.event(Event::DialFailed { addr, refused: true }).await,
+            };
+        }
         let connected = tokio::select! {
             connected = tokio::time::timeout(DIAL_PATIENCE, TcpStream::connect(&*addr)) => connected,
             () = sink.stopped() => return,
         };
         match connected {
-            Ok(Ok(stream)) => link::run(stream, Some(addr), sink).await,
+            Ok(Ok(stream)) => link::run_tcp(stream, Some(addr), sink).await,
             Ok(Err(error)) => {
                 let refused = error.kind() == io::ErrorKind::ConnectionRefused;
                 sink.event(Event::DialFailed { addr, refused }).await;
