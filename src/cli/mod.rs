@@ -15,7 +15,9 @@ mod get;
 mod help;
 mod home;
 mod leader;
+mod load;
 mod node;
+mod pace;
 mod plot;
 mod put;
 mod regions;
@@ -90,6 +92,8 @@ enum Verb {
     Forget(forget::ForgetArgs),
     /// Measure a cluster of real processes on this machine
     Bench(bench::BenchArgs),
+    /// Load a running cluster through its API, and measure how it bears it
+    Load(Box<load::LoadArgs>),
     /// Run the same nodes under virtual time and faults, from a seed
     Sim(sim::SimArgs),
     /// Check or show a configuration
@@ -156,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Leader(args) => wait_for(leader::run(&cx, args)),
         Verb::Forget(args) => wait_for(forget::run(&cx, args)),
         Verb::Bench(args) => bench::run(&cx, args),
+        Verb::Load(args) => load::run(&cx, *args),
         Verb::Sim(args) => sim::run(&cx, args),
         Verb::Config(args) => config::run(&cx, args),
         Verb::Doctor(args) => wait_for(doctor::run(&cx, args)),

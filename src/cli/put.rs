@@ -28,6 +28,9 @@ pub struct PutArgs {
     /// good, uncertain or bad
     #[arg(long, value_parser = ["good", "uncertain", "bad"])]
     quality: Option<String>,
+    /// Why it is not good, or anything else to read beside it
+    #[arg(long)]
+    note: Option<String>,
     /// When it is acknowledged: memory, disk, peers=K or checkpoint
     #[arg(long, default_value = "memory")]
     ack: String,
@@ -43,8 +46,8 @@ pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
     let client = cx.client()?;
     let timeout = Duration::from_secs_f64(args.timeout);
     let path = format!("/v1/readings?ack={}&timeout_ms={}", encode(&args.ack), timeout.as_millis());
-    let PutArgs { channel, value, unit, sigma, quality, .. } = args;
-    let reading = PushReading { channel, value, unit, sigma, quality, time: None };
+    let PutArgs { channel, value, unit, sigma, quality, note, .. } = args;
+    let reading = PushReading { channel, value, unit, sigma, quality, note, time: None };
     let patience = timeout + Duration::from_secs(2);
     let reply: PutReply = client.command(Method::POST, &path, Some(&reading), patience).await?;
     const COLUMNS: &[Column] = &[text("node"), text("channel"), text("stamp"), text("acknowledged")];

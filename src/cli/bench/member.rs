@@ -10,10 +10,10 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::cli::bench::pace;
 use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
 use crate::cli::bench::raw;
 use crate::cli::error::CliError;
+use crate::cli::pace;
 use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::message::Message;
 use crate::core::params::Params;

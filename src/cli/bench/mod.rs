@@ -5,7 +5,6 @@ mod crew;
 mod failover;
 mod host;
 mod member;
-mod pace;
 mod plan;
 mod raw;
 

@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::cli::bench::pace;
 use crate::cli::bench::plan::Schedule;
 use crate::cli::error::CliError;
+use crate::cli::pace;
 use crate::shell::clock::machine_micros;
 
 /// Answers every frame with the time at which it was whole.

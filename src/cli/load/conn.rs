@@ -71,8 +71,7 @@ impl Conn {
             let stream = timeout(CONNECT_PATIENCE, TcpStream::connect(&self.addr)).await;
             let stream = stream.map_err(|_| Trouble::Timeout)?.map_err(|_| Trouble::Connection)?;
             let _ = stream.set_nodelay(true);
-            let (sender, connection) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|_| Trouble::Connection)?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Trouble::Connection)?;
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
@@ -117,9 +116,26 @@ impl Conn {
             let answer = self.sender().await?.send_request(request).await.map_err(|_| Trouble::Connection)?;
             let status = answer.status();
             let stream = Body::new(answer.into_body()).into_data_stream();
-            if status.is_success() { Ok(Events { stream, buffer: Vec::new(), read: 0 }) } else { Err(Trouble::of(status)) }
+            if status.is_success() {
+                Ok(Events { stream, buffer: Vec::new(), read: 0 })
+            } else {
+                Err(Trouble::of(status))
+            }
         };
         timeout(CONNECT_PATIENCE, opened).await.unwrap_or(Err(Trouble::Timeout))
+    }
+}
+
+impl Conn {
+    /// Opens a stream of events, waits for its first, and closes it.
+    ///
+    /// # Errors
+    /// [`Trouble`] if there is none within `patience`.
+    pub async fn first_event(&mut self, path: &str, patience: Duration) -> Result<(), Trouble> {
+        let mut events = self.events(path).await?;
+        let came = timeout(patience, events.next(|_| {})).await.map_err(|_| Trouble::Timeout);
+        self.sender = None;
+        if came? { Ok(()) } else { Err(Trouble::Connection) }
     }
 }
 

@@ -212,7 +212,10 @@ mod tests {
         let ops: Vec<Op> = plan("100..100", "put=3,get=1", 1).ops().collect();
         let gets = ops.iter().filter(|op| op.kind == Kind::Get).count();
         assert!((200..300).contains(&gets), "{gets}");
-        assert!("put=0".parse::<Mix>().unwrap_err().contains("zero") && "pull=1".parse::<Mix>().unwrap_err().contains("none of"));
+        assert!(
+            "put=0".parse::<Mix>().unwrap_err().contains("zero")
+                && "pull=1".parse::<Mix>().unwrap_err().contains("none of")
+        );
         assert!("5".parse::<Ramp>().unwrap_err().contains("FROM..TO"));
     }
 }

@@ -1,6 +1,7 @@
 //! Durations as people write them: `500ms`, `2s`, `1h 30m`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -50,6 +51,15 @@ impl fmt::Display for SignedSpan {
 fn parse(text: &str) -> Result<SignedDuration, String> {
     let wrong = || format!("{text:?} is not a duration; write for instance \"500ms\", \"2s\" or \"24h\"");
     text.parse::<SignedDuration>().map_err(|_| wrong())
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let positive = |span: SignedDuration| Duration::try_from(span).map_err(|_| format!("{text:?} is negative"));
+        parse(text).and_then(positive).map(Self)
+    }
 }
 
 struct DurationVisitor;

@@ -166,6 +166,9 @@ pub struct PushReading {
     /// `good` (default), `uncertain` or `bad`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,
+    /// Why not good, or anything else that people should read beside the value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// When the sensor was read, RFC 3339; now if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<String>,

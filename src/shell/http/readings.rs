@@ -175,7 +175,7 @@ pub fn parse_reading(pushed: PushReading, now: Wall) -> Result<(Channel, Reading
         }
     };
     let reading =
-        Reading { value: Some(pushed.value), unit: pushed.unit, sigma: pushed.sigma, quality, note: None, time };
+        Reading { value: Some(pushed.value), unit: pushed.unit, sigma: pushed.sigma, quality, note: pushed.note, time };
     reading.check().map_err(|error| error.to_string())?;
     Ok((channel, reading))
 }
