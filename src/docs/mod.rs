@@ -10,3 +10,5 @@ pub mod wire {}
 pub mod decisions {}
 #[doc = include_str!("verification.md")]
 pub mod verification {}
+#[doc = include_str!("measuring.md")]
+pub mod measuring {}
