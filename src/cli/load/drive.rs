@@ -125,12 +125,7 @@ fn async_queue() -> (mpsc::UnboundedSender<Op>, Ops) {
 }
 
 /// Hands out every operation when it is due, from a thread of its own.
-fn pace_out(
-    job: &Job,
-    queues: Vec<mpsc::UnboundedSender<Op>>,
-    begun_us: u64,
-    stop: Arc<AtomicBool>,
-) -> JoinHandle<()> {
+fn pace_out(job: &Job, queues: Vec<mpsc::UnboundedSender<Op>>, begun_us: u64, stop: Arc<AtomicBool>) -> JoinHandle<()> {
     let (plan, leader) = (job.plan.clone(), job.leader);
     tokio::task::spawn_blocking(move || {
         pace::be_punctual();
