@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::cx::Cx;
 use crate::core::gossip::overlay::Overlay;
 use crate::core::gossip::push::{Offer, Push};
-use crate::core::gossip::repair::Repair;
+use crate::core::gossip::repair::{Merged, Repair};
 use crate::core::id::{LinkId, NodeId};
 use crate::core::message::Message;
 use crate::core::message::exchange::{Confirm, Graft, Prune, SensorUpdate, StateDigest, StateRequest, StateUpdate};
@@ -74,24 +74,24 @@ impl Gossip {
     }
 
     /// A link is ready for use.
-    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, store: &Store, peer: Peer) {
+    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, store: &Store, peer: Peer, wall: Wall) {
         let foreign = peer.region != self.params.region;
         self.overlay.on_link_up(cx, &peer);
         self.push.on_link_up(cx.now.mono, peer.link, &peer.node, foreign);
         self.push.flush(cx, store);
-        self.repair.on_link_up(cx, store, &peer);
+        self.repair.on_link_up(cx, store, &peer, wall);
         self.peers.insert(peer.link, peer);
     }
 
     /// A link is no longer in use. True if one of the two ends gave it up on purpose.
-    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) -> bool {
+    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, wall: Wall) -> bool {
         self.peers.remove(&link);
-        self.repair.on_link_down(link);
+        self.repair.on_link_down(cx, link);
         let grafted = self.push.on_link_down(link);
         self.push.flush(cx, store);
         if let Some(grafted) = grafted {
             // What was pushed to nobody while the tree was broken comes at once.
-            self.repair.start_with(cx, store, grafted);
+            self.repair.start_with(cx, store, grafted, wall);
         }
         self.overlay.on_link_down(cx, link)
     }
@@ -120,6 +120,7 @@ impl Gossip {
     pub fn on_link_ready(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
         self.push.on_ready(link);
         self.push.flush(cx, store);
+        self.repair.on_link_ready(cx, store, link);
     }
 
     /// A member said who it is; `life` is what is known of it.
@@ -203,7 +204,8 @@ impl Gossip {
         let settled = self.merge(cx, store, (link, Way::Repair), update.entries, wall);
         // Push should have brought these: their trees do not reach us.
         settled.iter().for_each(|origin| self.push.on_missed(origin));
-        self.repair.on_update(link, &settled, update.more);
+        let merged = Merged { session: update.session, settled: &settled, more: update.more };
+        self.repair.on_update(cx, store, link, merged, wall);
         self.push.flush(cx, store);
     }
 
@@ -266,16 +268,23 @@ impl Gossip {
     }
 
     /// A peer shows what its state looks like.
-    pub fn on_state_digest(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, digest: &StateDigest) {
+    pub fn on_state_digest(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, digest: &StateDigest, wall: Wall) {
         let Some(peer) = self.peers.get(&link) else { return };
         let offset_ms = digest.wall.millis_after(cx.now.wall);
         self.facts.push(Fact::ClockOffset { node: peer.node.clone(), offset_ms });
-        self.repair.on_digest(cx, store, link, digest);
+        self.repair.on_digest(cx, store, link, digest, wall);
     }
 
     /// A peer asks for what it lacks.
-    pub fn on_state_request(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, request: &StateRequest) {
-        self.repair.on_request(cx, store, link, request);
+    pub fn on_state_request(
+        &mut self,
+        cx: &mut Cx<'_>,
+        store: &Store,
+        link: LinkId,
+        request: StateRequest,
+        wall: Wall,
+    ) {
+        self.repair.on_request(cx, store, link, request, wall);
     }
 
     /// Share of peers found equal by the last repair.
@@ -294,14 +303,18 @@ impl Gossip {
     }
 
     /// Acts on whatever is due.
-    pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store) {
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store, wall: Wall) {
         self.overlay.on_deadline(cx);
         if self.push.deadline() <= cx.now.mono {
             self.push.flush(cx, store);
         }
         if self.repair.deadline() <= cx.now.mono {
             let links: Vec<LinkId> = self.peers.keys().copied().collect();
-            self.repair.on_deadline(cx, store, &links);
+            let afar = self.repair.on_deadline(cx, store, &links, wall);
+            if afar && let Some(node) = self.overlay.draw_any(cx.rng) {
+                // Whoever dials a link compares as soon as it stands.
+                self.overlay.want(cx.now.mono, &node);
+            }
         }
     }
 }

@@ -541,6 +541,13 @@ impl Overlay {
         (0..DRAWS).find_map(|_| rng.pick(&pool.0).filter(|node| !self.by_node.contains_key(*node))).cloned()
     }
 
+    /// Anybody alive without a link, of any region: for a repair among those who would never meet.
+    pub fn draw_any(&self, rng: &mut Rng) -> Option<NodeId> {
+        let (near, far) = (self.near.0.len(), self.far.0.len());
+        let is_far = near + far > 0 && rng.below(near + far) >= near;
+        self.draw(rng, is_far)
+    }
+
     /// Tries one of the dead now and then: a partition that has healed finds itself.
     fn try_dead(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;

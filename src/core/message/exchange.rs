@@ -40,56 +40,63 @@ pub struct Graft {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {}
 
-/// Repair, opened or continued: what the sender's set looks like.
+/// Repair: what the sender's set looks like. Without symbols it opens an exchange, with them it answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateDigest {
     /// The opener's number for this exchange.
     pub session: u64,
-    /// Global entries, or those of the region both share.
+    /// Whether entries of region scope are compared too: both are of one region.
     pub scope: Scope,
     /// How many entries.
     pub count: u64,
     /// Order-independent fingerprint of them all: sum of their fingerprints modulo 2^64.
     pub sum: u64,
-    /// Entries stamped before this are left out by both.
+    /// Entries stamped before this have expired at the sender.
     pub horizon: Wall,
     /// The sender's wall clock.
     pub wall: Wall,
-    /// Number of the first coded symbol in `symbols`.
-    #[serde(default)]
-    pub offset: u32,
-    /// A run of coded symbols, each 8 bytes sum, 8 bytes hash sum, 4 bytes count; little-endian.
-    #[serde(with = "base64_bytes")]
+    /// Coded symbols from number 0 on; see [`Run::encode`](crate::core::state::sketch::Run::encode).
+    #[serde(default, with = "base64_bytes", skip_serializing_if = "Vec::is_empty")]
     pub symbols: Vec<u8>,
+    /// Counts alone of the symbols after those.
+    #[serde(default, with = "base64_bytes", skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<u8>,
 }
 
-/// Repair, answered: what the sender lacks.
+/// Repair: what the sender lacks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateRequest {
     /// The opener's number for this exchange.
     pub session: u64,
-    /// Which of the two sets.
+    /// Whether entries of region scope are compared too.
     pub scope: Scope,
-    /// The next coded symbols from this number on, as many as `count` says.
+    /// Entries stamped before this have expired at the sender.
+    pub horizon: Wall,
+    /// As many coded symbols, in place of fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub symbols_from: Option<u32>,
-    /// How many symbols.
-    #[serde(default)]
-    pub count: u32,
-    /// Entries of these fingerprints.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub want: Vec<u64>,
-    /// All entries, in key order after this key: the two sets are too far apart for symbols.
+    pub symbols: Option<u32>,
+    /// Entries of these fingerprints, each 8 bytes, little-endian.
+    #[serde(default, with = "base64_bytes", skip_serializing_if = "Vec::is_empty")]
+    pub want: Vec<u8>,
+    /// All entries but those that this filter holds: the two sets are too far apart for symbols.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stream_after: Option<StreamFrom>,
+    pub rest: Option<Rest>,
+    /// Entries that are young as well, which are left to push otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub young: bool,
 }
 
-/// Where a stream of the whole state starts or resumes; system channels go first.
+/// Which entries the sender of a request lacks, where these are many.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamFrom {
-    /// The last key received, as origin and channel; absent at the start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<(NodeId, Channel)>,
+pub struct Rest {
+    /// A [`Filter`](crate::core::state::filter::Filter) of the fingerprints that it holds.
+    #[serde(with = "base64_bytes")]
+    pub filter: Vec<u8>,
+    /// The filter's salt.
+    pub salt: u64,
+    /// True if the receiver lacks many as well, for all that the sender knows, and is to ask for them likewise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both: bool,
 }
 
 /// Repair: entries the receiver lacks.
@@ -97,7 +104,7 @@ pub struct StreamFrom {
 pub struct StateUpdate {
     /// The opener's number for this exchange.
     pub session: u64,
-    /// A chunk of entries.
+    /// A chunk of entries; none if the two sets are equal.
     pub entries: Vec<KeyedEntry>,
     /// True when more chunks of this answer follow.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

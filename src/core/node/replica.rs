@@ -70,14 +70,14 @@ impl Node {
     pub(super) fn on_peer_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
         let node = peer.node.clone();
         self.liveness.on_link_up(cx, &peer);
-        self.gossip.on_link_up(cx, &self.store, peer);
+        self.gossip.on_link_up(cx, &self.store, peer, self.time.trusted(cx.now));
         if let Some(group) = &mut self.group {
             group.on_peer_up(&node);
         }
     }
 
     pub(super) fn on_peer_down(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
-        let parted = self.gossip.on_link_down(cx, &self.store, peer.link);
+        let parted = self.gossip.on_link_down(cx, &self.store, peer.link, self.time.trusted(cx.now));
         self.liveness.on_link_down(cx, peer.link, parted);
         self.time.forget_offset(&peer.node);
     }
@@ -88,8 +88,8 @@ impl Node {
         match message {
             Message::SensorUpdate(update) => self.gossip.on_sensor_update(cx, store, link, update, wall),
             Message::StateUpdate(update) => self.gossip.on_state_update(cx, store, link, update, wall),
-            Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest),
-            Message::StateRequest(request) => self.gossip.on_state_request(cx, store, link, &request),
+            Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest, wall),
+            Message::StateRequest(request) => self.gossip.on_state_request(cx, store, link, request, wall),
             Message::Prune(prune) => self.gossip.on_prune(link, &prune),
             Message::Graft(graft) => self.gossip.on_graft(link, &graft),
             _ => {}
@@ -97,7 +97,7 @@ impl Node {
     }
 
     pub(super) fn replica_deadline(&mut self, cx: &mut Cx<'_>) {
-        self.gossip.on_deadline(cx, &self.store);
+        self.gossip.on_deadline(cx, &self.store, self.time.trusted(cx.now));
         self.liveness.on_deadline(cx, &self.me.node);
         if self.age_due <= cx.now.mono {
             self.age_due = cx.now.mono + (self.params.retain / 64).min(AGE_INTERVAL_MAX);

@@ -244,7 +244,7 @@ fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
     let mut node = Node::recover(params, identity, recovered, 9, world.now);
     let mut fx = Vec::new();
     node.handle(Event::Wake, world.now, &mut fx);
-    node.handle(Event::LinkUp { link: LinkId(1), dialed: None }, world.now, &mut fx);
+    node.handle(Event::LinkUp { link: LinkId(1), dialed: Some("gw-1".into()) }, world.now, &mut fx);
     let hello = Hello {
         versions: (1, 1),
         cluster: node.view(world.now).cluster,

@@ -1,6 +1,7 @@
 //! The replicated state: a last-writer-wins map with single writers.
 
 pub mod entry;
+pub mod filter;
 pub mod sketch;
 pub mod system;
 mod shelf;

@@ -159,7 +159,7 @@ fn apply(symbols: &mut [Symbol], places: impl Iterator<Item = usize>, symbol: Sy
     }
 }
 
-/// Fingerprints that one of two sets has and the other lacks.
+/// Fingerprints that one of two sets has and the other lacks, in rising order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Held by us alone.
@@ -201,7 +201,9 @@ pub fn difference(ours: &[Symbol], theirs: &[Symbol]) -> Option<Difference> {
             }
         }
     }
-    left.iter().all(|symbol| *symbol == Symbol::default()).then_some(found)
+    found.ours.sort_unstable();
+    found.theirs.sort_unstable();
+    (!left.is_empty() && left.iter().all(|symbol| *symbol == Symbol::default())).then_some(found)
 }
 
 /// Guesses how many fingerprints two sets differ in, from the counts of their first symbols.
