@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules of the core, lowest floor first. A module may import its own floor's data and all floors below.
 const FLOORS: &[&[&str]] = &[
-    &["time", "rng", "id", "hlc", "reading"],
+    &["time", "rng", "id", "hlc", "reading", "pattern"],
     &["voters", "state", "ledger", "fusion"],
     &["message", "hard_state", "notice", "event", "effect", "params", "cx", "view", "writes"],
     &["consensus", "archive", "session", "gossip", "liveness"],

@@ -8,8 +8,10 @@ pub mod rng;
 pub mod id;
 pub mod hlc;
 pub mod reading;
+pub mod pattern;
 // Floor 1: data, no protocol.
 pub mod voters;
+pub mod fusion;
 pub mod state;
 pub mod ledger;
 // Floor 2: vocabulary.

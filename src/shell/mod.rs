@@ -3,9 +3,9 @@
 pub mod chance;
 pub mod clock;
 pub mod config;
+pub mod fusion;
 pub mod gateway;
 pub mod http;
-pub mod pattern;
 pub mod runtime;
 pub mod sensors;
 pub mod storage;

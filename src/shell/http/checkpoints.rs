@@ -13,11 +13,11 @@ use crate::core::hard_state::Position;
 use crate::core::id::{GroupId, Hash, Index};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
+use crate::core::pattern::Pattern;
 use crate::shell::http::Api;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{CheckpointRow, Checkpoints, Latest, ReadingRow};
 use crate::shell::http::rows::{checkpoint_row, hash_or_index, reading_row};
-use crate::shell::pattern::Pattern;
 use crate::shell::storage::ReadError;
 
 /// Rows of one answer, unless told otherwise and at most.
@@ -134,11 +134,11 @@ pub(super) async fn body_at(State(api): State<Api>, Path(index): Path<String>) -
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())
 }
 
-fn corrupt(error: &crate::core::ledger::body::BodyError) -> Failure {
+pub(super) fn corrupt(error: &crate::core::ledger::body::BodyError) -> Failure {
     ReadError::Corrupt { what: "body".into(), why: error.to_string() }.into()
 }
 
-fn find(api: &Api, name: &str) -> Result<(Index, Document), Failure> {
+pub(super) fn find(api: &Api, name: &str) -> Result<(Index, Document), Failure> {
     let storage = api.node.storage();
     let (index, hash) = match hash_or_index(name).map_err(Failure::bad_request)? {
         Ok(hash) => (None, hash),
@@ -151,7 +151,7 @@ fn find(api: &Api, name: &str) -> Result<(Index, Document), Failure> {
 }
 
 /// The readings a document names; `None` if it names none (the genesis).
-fn body(api: &Api, index: Index, document: &Document) -> Result<Option<Body>, Failure> {
+pub(super) fn body(api: &Api, index: Index, document: &Document) -> Result<Option<Body>, Failure> {
     let Some(hash) = document.header().body else { return Ok(None) };
     let kept = api.node.params().consensus.bodies_kept;
     let gone = || {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::core::event::{Ack, Command, Reply};
 use crate::core::id::{Channel, NodeId};
 use crate::core::node::Node;
+use crate::core::pattern::Pattern;
 use crate::core::reading::{Quality, Reading};
 use crate::core::state::entry::Key;
 use crate::core::state::system::{self, Meaning};
@@ -18,7 +19,6 @@ use crate::core::time::Wall;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{PushReading, PutReply, ReadingRow, Readings};
 use crate::shell::http::{Api, checkpoints, rows};
-use crate::shell::pattern::Pattern;
 
 /// How long a write waits for the safety it asked for, unless told otherwise.
 const ACK_PATIENCE_MS: u64 = 10_000;
@@ -108,7 +108,8 @@ pub(super) async fn push(
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let ack_text = query.ack.unwrap_or_else(|| "memory".to_owned());
     let ack = parse_ack(&ack_text).map_err(Failure::bad_request)?;
-    let readings = parse_readings(&body, api.node.clock().now().wall).map_err(Failure::bad_request)?;
+    let mut readings = parse_readings(&body, api.node.clock().now().wall).map_err(Failure::bad_request)?;
+    api.watcher.mark(&mut readings).await;
     let patience = Duration::from_millis(query.timeout_ms.unwrap_or(ACK_PATIENCE_MS).min(ACK_PATIENCE_MAX_MS));
     match api.node.ask(Command::Put { readings, ack }, patience).await? {
         Reply::Put { stamps } => Ok(Json(PutReply {

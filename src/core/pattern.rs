@@ -20,7 +20,8 @@ pub struct PatternError {
     why: String,
 }
 
-const OPTIONS: MatchOptions =
+/// How globs match: `/` only by itself or `**`, letters as they are.
+pub const OPTIONS: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
 
 impl Pattern {

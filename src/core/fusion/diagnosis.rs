@@ -1,0 +1,391 @@
+//! What is wrong with one sensor, judged reading by reading from what it says and what its peers say.
+//!
+//! Each kind of fault has a score between 0 and 1 that forgets exponentially: evidence raises it, clean readings lower
+//! it, so a sensor earns trust back. A fault stands from [`CONDEMNED`] on until its score has fallen below
+//! [`ABSOLVED`]. Single readings that cannot be (out of range, a spike) are refused at once and on their own.
+//!
+//! Invariant: being far from the peers for a while is no fault. Direct sun on a window sensor is a true reading; a
+//! drift is a distance that stays for longer than any sun does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::time::Wall;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// Beyond what such a sensor can measure.
+    Range,
+    /// The same value again and again, while its peers move.
+    Stuck,
+    /// Leaps away and back.
+    Spike,
+    /// Scatters far more than it used to or claims to.
+    Noise,
+    /// Has been away from its peers for longer than weather explains.
+    Drift,
+    /// Says nothing any more.
+    Silent,
+    /// Its battery is low: what it says will soon be wrong.
+    Battery,
+}
+
+impl Fault {
+    /// All kinds.
+    pub const ALL: [Self; 7] =
+        [Self::Range, Self::Stuck, Self::Spike, Self::Noise, Self::Drift, Self::Silent, Self::Battery];
+
+    /// The word used in JSON, in notes and on the screen.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::Stuck => "stuck",
+            Self::Spike => "spike",
+            Self::Noise => "noise",
+            Self::Drift => "drift",
+            Self::Silent => "silent",
+            Self::Battery => "battery",
+        }
+    }
+}
+
+/// What is known of a sensor beforehand, in its own unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Its standard uncertainty, if stated or configured.
+    pub sigma: Option<f64>,
+    /// How far its place may truly be from its peers', as a standard deviation.
+    pub spread: f64,
+    /// The smallest value that can be.
+    pub min: Option<f64>,
+    /// The largest.
+    pub max: Option<f64>,
+    /// A distance from its peers is a drift after this long, in milliseconds.
+    pub drift_after_ms: u64,
+    /// It is silent after this long, in milliseconds.
+    pub silent_after_ms: u64,
+}
+
+/// What the peers say at the time of a reading: their estimate and its standard uncertainty.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peers {
+    /// The estimate.
+    pub value: f64,
+    /// Its standard uncertainty.
+    pub sigma: f64,
+}
+
+/// A fault that stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Which.
+    pub fault: Fault,
+    /// Its score.
+    pub score: f64,
+    /// Since when it stands.
+    pub since: Wall,
+}
+
+/// From this score on a fault stands.
+pub const CONDEMNED: f64 = 0.5;
+/// Below this score it stands no more.
+pub const ABSOLVED: f64 = 0.1;
+/// Readings after which a score has moved most of the way to its evidence.
+const MEMORY: f64 = 8.0;
+/// Readings over which the usual noise of a sensor is learned.
+const NOISE_MEMORY: f64 = 200.0;
+/// Before this many readings nothing is usual.
+const WARM: u32 = 20;
+/// Mean of |x'' | of white noise of standard deviation 1: the root of 6 times the root of 2 over pi.
+const SECOND_DIFFERENCE: f64 = 1.954_410_047_6;
+
+/// What one sensor has been like.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    seen: u32,
+    last_at: Wall,
+    recent: [f64; 5],
+    run: u32,
+    run_usual: f64,
+    peers_at_run: Option<f64>,
+    leaps: f64,
+    since_leap: u32,
+    noise: f64,
+    noise_usual: f64,
+    away: f64,
+    away_since: Option<Wall>,
+    scores: [f64; 7],
+    since: [Option<Wall>; 7],
+}
+
+impl Diagnosis {
+    /// Of a sensor that has just said its first word.
+    pub fn new(at: Wall, value: f64) -> Self {
+        Self {
+            seen: 1,
+            last_at: at,
+            recent: [value; 5],
+            run: 1,
+            run_usual: 1.0,
+            peers_at_run: None,
+            leaps: 0.0,
+            since_leap: u32::MAX,
+            noise: 0.0,
+            noise_usual: 0.0,
+            away: 0.0,
+            away_since: None,
+            scores: [0.0; 7],
+            since: [None; 7],
+        }
+    }
+
+    /// Judges a reading. What is wrong with this very reading, if anything is; see [`Diagnosis::standing`] for the
+    /// sensor. A reading older than the last is not judged.
+    pub fn observe(&mut self, at: Wall, value: f64, limits: &Limits, peers: Option<Peers>) -> Option<Fault> {
+        if at.millis_after(self.last_at) < 0 {
+            return None;
+        }
+        let seconds = at.millis_after(self.last_at) as f64 / 1000.0;
+        self.last_at = at;
+        self.seen = self.seen.saturating_add(1);
+        self.score(Fault::Silent, 0.0, at);
+        let out = limits.min.is_some_and(|min| value < min) || limits.max.is_some_and(|max| value > max);
+        self.score(Fault::Range, if out { 1.0 } else { 0.0 }, at);
+        if out {
+            return Some(Fault::Range);
+        }
+        let spike = self.is_spike(value, limits);
+        self.learn_leaps(at, spike);
+        self.learn_noise(at, value, limits);
+        self.learn_run(at, value, limits, peers);
+        if let Some(peers) = peers {
+            self.learn_distance(at, seconds, value - peers.value, limits, peers.sigma);
+        }
+        self.recent.rotate_left(1);
+        self.recent[4] = value;
+        spike.then_some(Fault::Spike)
+    }
+
+    /// Looks whether the sensor has fallen silent.
+    pub fn look(&mut self, now: Wall, limits: &Limits) {
+        let silent = now.millis_after(self.last_at) > limits.silent_after_ms as i64;
+        if silent {
+            self.set(Fault::Silent, 1.0, now);
+        }
+    }
+
+    /// Takes note of the sensor's battery.
+    pub fn note_battery(&mut self, at: Wall, low: bool) {
+        self.score(Fault::Battery, if low { 1.0 } else { 0.0 }, at);
+    }
+
+    /// The fault that stands, the one with the highest score if there are several.
+    pub fn standing(&self) -> Option<Verdict> {
+        let stands = Fault::ALL.into_iter().filter_map(|fault| {
+            let since = self.since[fault as usize]?;
+            Some(Verdict { fault, score: self.scores[fault as usize], since })
+        });
+        stands.max_by(|a, b| a.score.total_cmp(&b.score))
+    }
+
+    fn score(&mut self, fault: Fault, evidence: f64, at: Wall) {
+        let score = self.scores[fault as usize];
+        self.set(fault, score + (evidence - score) / MEMORY, at);
+    }
+
+    fn set(&mut self, fault: Fault, score: f64, at: Wall) {
+        let i = fault as usize;
+        self.scores[i] = score;
+        if score >= CONDEMNED && self.since[i].is_none() {
+            self.since[i] = Some(at);
+        } else if score < ABSOLVED {
+            self.since[i] = None;
+        }
+    }
+
+    /// Far from the middle of the last five: once three of five are there it is the new level, and no spike.
+    fn is_spike(&self, value: f64, limits: &Limits) -> bool {
+        if self.seen <= WARM {
+            return false;
+        }
+        let mut recent = self.recent;
+        recent.sort_unstable_by(f64::total_cmp);
+        let usual = (10.0 * self.noise_usual).max(5.0 * limits.sigma.unwrap_or(0.0));
+        usual > 0.0 && (value - recent[2]).abs() > usual
+    }
+
+    /// A leap now and then is forgotten; more than one in six readings is a fault. If most readings leap, there is no
+    /// level left to leap from: that is noise.
+    fn learn_leaps(&mut self, at: Wall, leap: bool) {
+        self.leaps += (if leap { 1.0 } else { 0.0 } - self.leaps) / MEMORY;
+        self.since_leap = if leap { 0 } else { self.since_leap.saturating_add(1) };
+        let score = self.scores[Fault::Spike as usize];
+        let next = match leap && self.leaps <= 0.5 {
+            true => score + (1.0 - score) / 4.0,
+            false => score * (1.0 - 1.0 / (2.0 * MEMORY)),
+        };
+        self.set(Fault::Spike, next, at);
+    }
+
+    /// Noise is what second differences show: a ramp, however steep, has none.
+    fn learn_noise(&mut self, at: Wall, value: f64, limits: &Limits) {
+        // A leap is in three second differences. It may not look like noise, nor become usual.
+        if self.since_leap < 3 && self.leaps <= 0.5 {
+            return;
+        }
+        let rough = (value - 2.0 * self.recent[4] + self.recent[3]).abs() / SECOND_DIFFERENCE;
+        let warm = self.seen > WARM;
+        let most = if warm { (20.0 * self.noise_usual).max(20.0 * limits.sigma.unwrap_or(0.0)) } else { rough };
+        let rough = rough.min(most);
+        self.noise += (rough - self.noise) / MEMORY;
+        let claimed = limits.sigma.unwrap_or(0.0);
+        let noisy = warm && self.noise > (6.0 * self.noise_usual).max(3.0 * claimed) && self.noise > 0.0;
+        self.score(Fault::Noise, if noisy { 1.0 } else { 0.0 }, at);
+        let memory = if warm { NOISE_MEMORY } else { MEMORY };
+        if !noisy {
+            self.noise_usual += (rough - self.noise_usual) / memory;
+        }
+    }
+
+    /// A run of equal values is a fault if it is far longer than usual while the peers have moved by more than the
+    /// sensor's uncertainty.
+    fn learn_run(&mut self, at: Wall, value: f64, limits: &Limits, peers: Option<Peers>) {
+        if value == self.recent[4] {
+            self.run = self.run.saturating_add(1);
+        } else {
+            if self.scores[Fault::Stuck as usize] < ABSOLVED {
+                self.run_usual += (f64::from(self.run) - self.run_usual) / MEMORY;
+            }
+            self.run = 1;
+            self.peers_at_run = None;
+        }
+        let start = match (self.peers_at_run, peers) {
+            (None, Some(peers)) => *self.peers_at_run.insert(peers.value),
+            (Some(start), _) => start,
+            (None, None) => f64::NAN,
+        };
+        let moved = peers.is_some_and(|peers| {
+            let enough = 3.0 * limits.sigma.unwrap_or(0.0).min(peers.sigma * 4.0).max(peers.sigma);
+            (peers.value - start).abs() > enough
+        });
+        // A held value is evidence for as long as it is held: the peers may come back to it.
+        let stuck = f64::from(self.run) > 12.0 + 8.0 * self.run_usual
+            && (moved || self.scores[Fault::Stuck as usize] >= CONDEMNED);
+        self.score(Fault::Stuck, if stuck { 1.0 } else { 0.0 }, at);
+    }
+
+    /// The distance from the peers, averaged over a part of the time that makes it a drift.
+    fn learn_distance(&mut self, at: Wall, seconds: f64, distance: f64, limits: &Limits, peers_sigma: f64) {
+        let Some(sigma) = limits.sigma else { return };
+        let memory_s = limits.drift_after_ms as f64 / 1000.0 / 6.0;
+        self.away += (distance - self.away) * (seconds / (memory_s + seconds));
+        let limit = 3.0 * (sigma * sigma + limits.spread * limits.spread + peers_sigma * peers_sigma).sqrt();
+        if self.away.abs() > limit {
+            let since = *self.away_since.get_or_insert(at);
+            let long = at.millis_after(since) as f64 / limits.drift_after_ms.max(1) as f64;
+            self.set(Fault::Drift, (long * CONDEMNED).min(1.0), at);
+        } else if self.away.abs() < limit / 2.0 {
+            self.away_since = None;
+            self.score(Fault::Drift, 0.0, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::rng::Rng;
+
+    const HOUR: u64 = 3_600_000;
+    const LIMITS: Limits = Limits {
+        sigma: Some(0.2),
+        spread: 1.0,
+        min: Some(-40.0),
+        max: Some(85.0),
+        drift_after_ms: 12 * HOUR,
+        silent_after_ms: 300_000,
+    };
+
+    /// Plays two days, a reading every half minute; `fault` changes what is measured. When each fault stood first.
+    fn play(fault: impl Fn(f64, f64, &mut Rng) -> f64) -> Vec<(Fault, f64)> {
+        let mut rng = Rng::new(7);
+        let mut diagnosis = Diagnosis::new(Wall::from_millis(0), 20.0);
+        let mut found: Vec<(Fault, f64)> = Vec::new();
+        for i in 1..5760u64 {
+            let hours = i as f64 / 120.0;
+            let day = ((hours / 24.0 - 0.5).fract() - 0.5).abs() * 4.0 - 1.0;
+            let truth = 20.0 + 3.0 * day;
+            let value = (fault(truth + 0.1 * (rng.unit() - 0.5), hours, &mut rng) * 100.0).round() / 100.0;
+            let at = Wall::from_millis(i * 30_000);
+            diagnosis.observe(at, value, &LIMITS, Some(Peers { value: truth, sigma: 0.1 }));
+            if let Some(verdict) = diagnosis.standing()
+                && !found.iter().any(|(fault, _)| *fault == verdict.fault)
+            {
+                found.push((verdict.fault, hours));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_healthy_sensor_is_left_alone() {
+        assert_eq!(play(|value, _, _| value), []);
+    }
+
+    #[test]
+    fn direct_sun_is_no_fault() {
+        let sun = |value: f64, hours: f64, _: &mut Rng| {
+            let height = 1.0 - ((hours % 24.0 - 10.0) / 3.0).powi(2);
+            value + 9.0 * height.max(0.0)
+        };
+        assert_eq!(play(sun), []);
+    }
+
+    #[test]
+    fn each_fault_is_found_and_called_by_its_name() {
+        let faults =
+            |fault: &dyn Fn(f64, f64, &mut Rng) -> f64| play(|v, h, rng| if h > 6.0 { fault(v, h, rng) } else { v });
+        let stuck = faults(&|_, _, _| 21.37);
+        assert!(stuck[0].0 == Fault::Stuck && stuck[0].1 < 8.0, "{stuck:?}");
+        let spikes = faults(&|v, _, rng| if rng.chance(0.3) { v + 15.0 } else { v });
+        assert!(spikes.iter().take(1).any(|(fault, h)| *fault == Fault::Spike && *h < 7.0), "{spikes:?}");
+        let noise = faults(&|v, _, rng| v + 4.0 * (rng.unit() - 0.5));
+        assert!(noise.iter().any(|(fault, h)| *fault == Fault::Noise && *h < 7.0), "{noise:?}");
+        let drift = faults(&|v, h, _| v + 0.5 * (h - 6.0));
+        assert!(drift.len() == 1 && drift[0].0 == Fault::Drift && drift[0].1 < 30.0, "{drift:?}");
+        let range = faults(&|_, _, rng| 122.15 + rng.unit());
+        assert!(range[0].0 == Fault::Range && range[0].1 < 6.2, "{range:?}");
+    }
+
+    #[test]
+    fn a_single_impossible_reading_is_refused_and_the_sensor_is_not_condemned() {
+        let mut diagnosis = Diagnosis::new(Wall::from_millis(0), 20.0);
+        let mut rng = Rng::new(3);
+        for i in 1..100u64 {
+            let value = 20.0 + 0.1 * rng.unit();
+            assert_eq!(diagnosis.observe(Wall::from_millis(i * 1000), value, &LIMITS, None), None);
+        }
+        assert_eq!(diagnosis.observe(Wall::from_millis(100_000), 122.15, &LIMITS, None), Some(Fault::Range));
+        assert_eq!(diagnosis.observe(Wall::from_millis(101_000), 45.0, &LIMITS, None), Some(Fault::Spike));
+        assert_eq!(diagnosis.observe(Wall::from_millis(102_000), 20.05, &LIMITS, None), None);
+        assert_eq!(diagnosis.standing(), None);
+    }
+
+    #[test]
+    fn silence_and_a_low_battery_stand_until_they_are_over() {
+        let mut diagnosis = Diagnosis::new(Wall::from_millis(0), 20.0);
+        diagnosis.look(Wall::from_millis(200_000), &LIMITS);
+        assert_eq!(diagnosis.standing(), None);
+        diagnosis.look(Wall::from_millis(400_000), &LIMITS);
+        assert_eq!(diagnosis.standing().map(|v| v.fault), Some(Fault::Silent));
+        for i in 0..30 {
+            diagnosis.observe(Wall::from_millis(500_000 + i), 20.0, &LIMITS, None);
+        }
+        assert_eq!(diagnosis.standing(), None, "trust is earned back");
+        (0..10).for_each(|i| diagnosis.note_battery(Wall::from_millis(600_000 + i), true));
+        assert_eq!(diagnosis.standing().map(|v| v.fault), Some(Fault::Battery));
+        (0..30).for_each(|i| diagnosis.note_battery(Wall::from_millis(700_000 + i), false));
+        assert_eq!(diagnosis.standing(), None);
+    }
+}
