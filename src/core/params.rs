@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::core::fusion::params::Rules;
 use crate::core::id::{NodeId, RegionId};
 use crate::core::state::entry::Scope;
 use crate::core::state::system::Addr;
@@ -44,6 +45,10 @@ pub struct Params {
     pub liveness: LivenessParams,
     /// Agreement.
     pub consensus: ConsensusParams,
+    /// How readings are fused.
+    pub fusion: Rules,
+    /// Whether this node's checkpoints carry estimates.
+    pub estimates: bool,
 }
 
 /// How the replicated state spreads.
@@ -156,6 +161,8 @@ impl Params {
             gossip: GossipParams::default(),
             liveness: LivenessParams::default(),
             consensus: ConsensusParams::default(),
+            fusion: Rules::default(),
+            estimates: true,
         }
     }
 }

@@ -327,7 +327,7 @@ impl<'a> Walk<'a> {
         let taken_at = Stamp { time, node: self.ids[i].node.clone() };
         self.act(next, i, |group, cx, writes, shelf, _| {
             let body = Hash::of(b"no body");
-            group.propose(cx, writes, shelf, Snapshot { taken_at, counts: Counts::default(), body });
+            group.propose(cx, writes, shelf, Snapshot { taken_at, counts: Counts::default(), body, fused: None });
         })
     }
 

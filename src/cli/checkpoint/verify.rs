@@ -11,8 +11,10 @@ use crate::cli::checkpoint::PATIENCE;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, number, or_dash, text};
-use crate::core::id::{Hash, Index};
+use crate::core::fusion;
+use crate::core::id::{GroupId, Hash, Index};
 use crate::core::ledger::document::Document;
+use crate::core::state::entry::KeyedEntry;
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
 
 #[derive(Args)]
@@ -20,8 +22,12 @@ pub struct VerifyArgs {
     /// Only these exported files, oldest first, instead of a node's ledger
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Recompute the readings' hashes as well, as far as they are kept
+    /// Only the documents; without this the readings' hashes and the estimates are recomputed too, as far as
+    /// readings are kept
     #[arg(long)]
+    documents_only: bool,
+    /// What is done anyway
+    #[arg(long, hide = true, conflicts_with = "documents_only")]
     bodies: bool,
 }
 
@@ -31,6 +37,7 @@ struct Verified {
     ok: bool,
     checked: u64,
     bodies_checked: u64,
+    estimates_checked: u64,
     from: Option<u64>,
     to: Option<u64>,
     first_error: Option<String>,
@@ -41,6 +48,7 @@ struct Verified {
 struct Chain {
     checked: u64,
     bodies_checked: u64,
+    estimates_checked: u64,
     first: Option<Index>,
     last: Option<(Index, Hash)>,
 }
@@ -77,6 +85,7 @@ impl Chain {
             ok: error.is_none(),
             checked: self.checked,
             bodies_checked: self.bodies_checked,
+            estimates_checked: self.estimates_checked,
             from: self.first.map(Index::get),
             to: self.last.map(|(index, _)| index.get()),
             first_error: error,
@@ -87,18 +96,26 @@ impl Chain {
 pub async fn run(cx: &Context, args: VerifyArgs) -> Result<(), CliError> {
     let mut chain = Chain::default();
     let outcome = match args.files.is_empty() {
-        true => walk(cx, &mut chain, args.bodies).await?,
+        true => walk(cx, &mut chain, !args.documents_only).await?,
         false => read_files(&mut chain, &args.files)?,
     };
     let verdict = chain.verdict(outcome.err());
-    const COLUMNS: &[Column] =
-        &[text("verdict"), number("checked"), number("bodies"), number("from"), number("to"), text("first error")];
+    const COLUMNS: &[Column] = &[
+        text("verdict"),
+        number("checked"),
+        number("bodies"),
+        number("estimates"),
+        number("from"),
+        number("to"),
+        text("first error"),
+    ];
     output::print(cx.format, &verdict, std::slice::from_ref(&verdict), || {
         let mut rows = Rows::new(COLUMNS);
         rows.push(vec![
             if verdict.ok { "whole".into() } else { "broken".into() },
             verdict.checked.to_string(),
             verdict.bodies_checked.to_string(),
+            verdict.estimates_checked.to_string(),
             or_dash(verdict.from),
             or_dash(verdict.to),
             verdict.first_error.clone().unwrap_or_default(),
@@ -184,7 +201,23 @@ async fn check(
                 body.short()
             )));
         }
+        match estimates(&document, &bytes) {
+            Ok(checked) => chain.estimates_checked += checked,
+            Err(why) => return Ok(Err(format!("checkpoint {place}: {why}"))),
+        }
         chain.bodies_checked += 1;
     }
     Ok(Ok(()))
+}
+
+/// Computes a document's estimates again from its readings, with the parameters that it names: how many there are.
+fn estimates(document: &Document, body: &[u8]) -> Result<u64, String> {
+    let header = document.header();
+    let (Some(fused), GroupId::Region(region)) = (&header.fused, &header.group) else { return Ok(0) };
+    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let entries = lines.map(|line| serde_json::from_slice::<KeyedEntry>(line).map(KeyedEntry::into_parts));
+    let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(|error| format!("a reading is none: {error}"))?;
+    let at = header.taken_at.time.wall();
+    fusion::document::verify(fused, entries.iter().map(|(key, entry)| (key.borrowed(), entry)), region, at)?;
+    Ok(fused.estimates.len() as u64)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::core::consensus::{Fact, Group, Held, Holdings, Part};
 use crate::core::cx::Cx;
+use crate::core::fusion::document::Fused;
 use crate::core::hard_state::{Accepted, Position, Record};
 use crate::core::hlc::Stamp;
 use crate::core::id::{Hash, Index, NodeId, Voter};
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub counts: Counts,
     /// The body, which the node's holdings already have.
     pub body: Hash,
+    /// Estimates of the readings in it.
+    pub fused: Option<Box<Fused>>,
 }
 
 impl Group {
@@ -50,6 +53,7 @@ impl Group {
             voters: self.next_voters(cx, change),
             counts: snapshot.counts,
             body: Some(snapshot.body),
+            fused: snapshot.fused,
             genesis: None,
         });
         let accepted = Accepted { ballot: self.hard.term, index: document.header().index, hash: document.hash() };

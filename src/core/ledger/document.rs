@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::fusion::document::Fused;
 use crate::core::hlc::{Hlc, Stamp};
 use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId, Voter};
 use crate::core::voters::{Voters, VotersError};
@@ -36,6 +37,9 @@ pub struct Header {
     /// The readings it names: hash of the snapshot body. None in a genesis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Hash>,
+    /// Estimates of those readings, and what they were computed with. None where the proposer was told to make none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused: Option<Box<Fused>>,
     /// Only in a genesis: what makes this cluster this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis: Option<Genesis>,
@@ -139,6 +143,7 @@ impl Document {
             voters,
             counts: Counts::default(),
             body: None,
+            fused: None,
             genesis: Some(Genesis { name: name.to_owned(), protocol: PROTOCOL_VERSION }),
         }))
     }

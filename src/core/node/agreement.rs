@@ -107,12 +107,15 @@ impl Node {
         let Some(group) = &mut self.group else { return };
         let parent = group.accepted().header().taken_at.time;
         let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
-        let readings = self.store.iter().filter(|(key, _)| !key.channel.is_system());
-        let (body, counts) = Body::of(readings);
+        let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system());
+        let (body, counts) = Body::of(readings());
+        let (fused, summary) = self.fuse(readings(), time.wall());
         let hash = body.hash();
         self.archive.cache_body(body);
+        self.summary = summary;
         let taken_at = Stamp { time, node: self.me.node.clone() };
-        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, body: hash });
+        let Some(group) = &mut self.group else { return };
+        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, body: hash, fused });
     }
 
     fn on_committed(&mut self, cx: &mut Cx<'_>, position: Position, document: &Document) {
@@ -135,6 +138,7 @@ impl Node {
             let region = self.params.region.clone();
             let value = Value::of(&CheckpointRef { region, index: position.index, hash: position.hash });
             self.publish(cx, system::channel(system::CHECKPOINT), value);
+            self.publish_summary(cx);
         }
     }
 

@@ -75,7 +75,7 @@ impl Node {
     /// Readings keep the configured scope; of the system's channels those that other regions need are global.
     fn scope_of(&self, channel: &Channel) -> Scope {
         let needed = match channel.as_str() {
-            system::LEADER | system::CHECKPOINT => true,
+            system::LEADER | system::CHECKPOINT | system::SUMMARY => true,
             system::NODE => self.group.as_ref().is_some_and(|group| group.is_voter()),
             other => other.starts_with(system::FORGET),
         };

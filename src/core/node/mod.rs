@@ -2,9 +2,11 @@
 //!
 //! Decides nothing of the protocol itself. Each file beside this one routes one kind of fact:
 //! [`joining`] how a store comes to belong to a cluster, [`agreement`] group and archive, [`replica`] what
-//! spreads, [`local`] sensors and clients, [`timekeeping`] which clock is believed, [`viewing`] what is shown.
+//! spreads, [`local`] sensors and clients, [`timekeeping`] which clock is believed, [`fusing`] what checkpoints
+//! and regions say of all readings, [`viewing`] what is shown.
 
 mod agreement;
+mod fusing;
 mod joining;
 mod local;
 mod replica;
@@ -20,6 +22,7 @@ use crate::core::consensus::Group;
 use crate::core::cx::Cx;
 use crate::core::effect::{Effect, StopReason};
 use crate::core::event::{Command, Event, RefusedCommand, Reply};
+use crate::core::fusion::document::Summary;
 use crate::core::gossip::Gossip;
 use crate::core::hard_state::{HardState, Record, Recovered, StoreIdentity};
 use crate::core::hlc::Hlc;
@@ -70,6 +73,8 @@ pub struct Node {
     leave_due: Mono,
     /// When the state is next looked through for what is too old.
     age_due: Mono,
+    /// What the proposed checkpoint's readings say to other regions, until it is committed.
+    summary: Option<Summary>,
 }
 
 impl Node {
@@ -108,6 +113,7 @@ impl Node {
             refusals: BTreeMap::new(),
             leave_due: Mono::NEVER,
             age_due: Mono::ZERO,
+            summary: None,
             rng: rng.fork(),
             params,
         };

@@ -169,7 +169,7 @@ impl Node {
                 let own = (&self.me.node, own.map(|entry| entry.stamp));
                 self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone());
             }
-            Meaning::Reading(_) | Meaning::Unknown => {}
+            Meaning::Reading(_) | Meaning::Summary(_) | Meaning::Unknown => {}
         }
         cx.fx.push(Effect::Changed { key, entry });
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::fusion::document::Summary;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, Hash, Index, NodeId, RegionId, StoreId, Term};
 use crate::core::reading::Reading;
@@ -78,6 +79,8 @@ pub const NODE: &str = "@node";
 pub const LEADER: &str = "@leader";
 /// Channel of [`CheckpointRef`].
 pub const CHECKPOINT: &str = "@checkpoint";
+/// Channel of [`Summary`].
+pub const SUMMARY: &str = "@summary";
 /// Channels of [`Suspicion`]: this, then the suspect's name.
 pub const SUSPECT: &str = "@suspect/";
 /// Channels of [`Forget`]: this, then the forgotten node's name.
@@ -116,6 +119,8 @@ pub enum Meaning {
     Leader(LeaderClaim),
     /// `@checkpoint`.
     Checkpoint(CheckpointRef),
+    /// `@summary`.
+    Summary(Box<Summary>),
     /// `@forget/<node>`.
     Forget(NodeId, Forget),
     /// A system channel of a newer version: kept and forwarded, not understood.
@@ -135,6 +140,11 @@ pub fn understand(channel: &Channel, value: &Value) -> Result<Meaning, ValueErro
         NODE => Meaning::Node(value.read().map_err(json)?),
         LEADER => Meaning::Leader(value.read().map_err(json)?),
         CHECKPOINT => Meaning::Checkpoint(value.read().map_err(json)?),
+        SUMMARY => {
+            let summary: Box<Summary> = value.read().map_err(json)?;
+            summary.check().map_err(|why| malformed(why.to_owned()))?;
+            Meaning::Summary(summary)
+        }
         other => match (other.strip_prefix(SUSPECT), other.strip_prefix(FORGET)) {
             (Some(node), _) => Meaning::Suspect(name(node)?, value.read().map_err(json)?),
             (_, Some(node)) => Meaning::Forget(name(node)?, value.read().map_err(json)?),

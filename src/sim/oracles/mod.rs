@@ -215,6 +215,7 @@ pub(crate) mod samples {
             voters: voters(names),
             counts: Counts::default(),
             body: None,
+            fused: None,
             genesis: None,
         })
     }

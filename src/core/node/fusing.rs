@@ -1,0 +1,52 @@
+//! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
+
+use crate::core::cx::Cx;
+use crate::core::fusion::document::{Fused, Summary, fuse_region, groups_of, summarize};
+use crate::core::node::Node;
+use crate::core::state::entry::{Entry, KeyRef, Value};
+use crate::core::state::system::{self, Meaning};
+use crate::core::time::Wall;
+
+impl Node {
+    /// The estimates of a checkpoint's readings, as of `at`; and, with other regions to tell, the summary of them.
+    pub(super) fn fuse<'a>(
+        &self,
+        readings: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>,
+        at: Wall,
+    ) -> (Option<Box<Fused>>, Option<Summary>) {
+        if !self.params.estimates {
+            return (None, None);
+        }
+        let region = &self.params.region;
+        let groups = groups_of(readings, region, &self.params.fusion);
+        let summary = self.has_other_regions().then(|| summarize(&groups, region, at));
+        (Some(Box::new(fuse_region(&groups, region, at))), summary)
+    }
+
+    fn has_other_regions(&self) -> bool {
+        self.params.initial_voters.len() > 1 || self.members().any(|(_, info)| info.region != self.params.region)
+    }
+
+    /// The summary of the readings of a checkpoint that is now committed.
+    pub(super) fn publish_summary(&mut self, cx: &mut Cx<'_>) {
+        if let Some(summary) = self.summary.take() {
+            self.publish(cx, system::channel(system::SUMMARY), Value::of(&summary));
+        }
+    }
+
+    /// The newest summaries held, one a region.
+    pub fn summaries(&self) -> Vec<Summary> {
+        let said = self.store.iter().filter(|(key, _)| key.channel.as_str() == system::SUMMARY);
+        let read = said.filter_map(|(key, entry)| match system::understand(key.channel, &entry.value) {
+            Ok(Meaning::Summary(summary)) => Some(*summary),
+            _ => None,
+        });
+        let mut newest: std::collections::BTreeMap<_, Summary> = std::collections::BTreeMap::new();
+        for summary in read {
+            if newest.get(&summary.region).is_none_or(|held| held.taken < summary.taken) {
+                newest.insert(summary.region.clone(), summary);
+            }
+        }
+        newest.into_values().collect()
+    }
+}
