@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod doctor;
 mod forget;
+mod fuse;
 mod get;
 mod help;
 mod home;
@@ -80,6 +81,8 @@ enum Verb {
     Plot(plot::PlotArgs),
     /// Write a reading
     Put(put::PutArgs),
+    /// Fuse the sensors of a quantity into one answer, and say how sure it is
+    Fuse(fuse::FuseArgs),
     /// Show a node's own sources and what fails
     Sensors(sensors::SensorsArgs),
     /// Look at the ledger of checkpoints
@@ -154,6 +157,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Watch(args) => wait_for(watch::run(&cx, args)),
         Verb::Plot(args) => wait_for(plot::run(&cx, args)),
         Verb::Put(args) => wait_for(put::run(&cx, args)),
+        Verb::Fuse(args) => wait_for(fuse::run(&cx, args)),
         Verb::Sensors(args) => wait_for(sensors::run(&cx, args)),
         Verb::Checkpoint(args) => wait_for(checkpoint::run(&cx, args)),
         Verb::Regions(args) => wait_for(regions::run(&cx, args)),

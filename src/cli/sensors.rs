@@ -16,7 +16,13 @@ pub struct SensorsArgs {}
 
 pub async fn run(cx: &Context, _: SensorsArgs) -> Result<(), CliError> {
     let sources: Sources = cx.client()?.get("/v1/sensors", PATIENCE).await?;
-    output::print(cx.format, &sources, &sources.sources, || rows(&sources))
+    output::print(cx.format, &sources, &sources.sources, || rows(&sources))?;
+    if cx.format.is_for_people() {
+        for fault in &sources.faults {
+            println!("{}:{} is faulty: {} since {}", sources.node, fault.channel, fault.fault, fault.since);
+        }
+    }
+    Ok(())
 }
 
 const COLUMNS: &[Column] = &[

@@ -72,6 +72,7 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
         node.lag_ms = part.lag_ms;
         node.pid = part.pid;
         node.reasons = part.reasons;
+        node.faults = part.faults;
     }
     status.reasons.dedup();
     status.healthy = status.reasons.is_empty();
@@ -105,6 +106,11 @@ pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}\n", summary(status))?;
     writeln!(out, "{}\n", rows(status).to_table(format == Format::Wide))?;
+    let faults = status.nodes.iter().flat_map(|node| node.faults.iter().map(move |fault| (node, fault)));
+    let faults: Vec<String> = faults.map(|(node, f)| format!("{}:{} ({})", node.id, f.channel, f.fault)).collect();
+    if !faults.is_empty() {
+        writeln!(out, "faulty sensors: {}", faults.join(", "))?;
+    }
     if status.healthy {
         writeln!(out, "\x1b[32mhealthy\x1b[0m")?;
     } else {

@@ -12,6 +12,7 @@ use crate::core::effect::StopReason;
 use crate::shell::chance;
 use crate::shell::clock::Clock;
 use crate::shell::config::NodeConfig;
+use crate::shell::fusion::{Fuser, Watcher};
 use crate::shell::http::{self, Api};
 use crate::shell::runtime::{self, NodeHandle, Start, StopError};
 use crate::shell::sensors;
@@ -76,12 +77,14 @@ impl Gateway {
             observer: None,
         });
         let stop = CancellationToken::new();
+        let fuser = Fuser::new(node.clone(), config.fusion.smoothing);
+        let watcher = Watcher::new(node.clone(), fuser.clone(), config.fusion.clone());
         let (out, mut sensed) = mpsc::channel(SENSED_MAX);
         let sources = Arc::new(sensors::start(&config.sources, &name, clock, &out));
         if let Some(listener) = api_listener {
             let shown = sources.clone();
             let why = set_aside.as_ref().map(|(_, why)| why.clone());
-            let api = Api::new(node.clone(), Arc::new(move || shown.status()), why);
+            let api = Api::new(node.clone(), Arc::new(move || shown.status()), why, fuser, watcher.clone());
             tokio::spawn(http::serve(listener, http::router(api), stop.clone()));
         }
         let (feed, stopped) = (node.clone(), stop.clone());
@@ -91,7 +94,8 @@ impl Gateway {
             loop {
                 tokio::select! {
                     readings = sensed.recv() => {
-                        let Some(readings) = readings else { return };
+                        let Some(mut readings) = readings else { return };
+                        watcher.mark(&mut readings).await;
                         if feed.sense(readings).await.is_err() {
                             return;
                         }

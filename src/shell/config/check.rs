@@ -77,6 +77,7 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
         f.add("cluster", "name", "must have 1 to 64 characters");
     }
     sources(&raw, &mut f);
+    let fusion = super::fusion::check(&raw, |key, why| f.add("fusion", key, why));
     ConfigError::from_findings(f.found)?;
 
     let (id, region) = (id.expect("checked above"), region.expect("checked above"));
@@ -93,6 +94,8 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
         gossip,
         liveness,
         consensus,
+        fusion: fusion.0,
+        estimates: raw.fusion.in_checkpoints,
         ..Params::new(&raw.cluster.name, id, region, advertise.as_str().into())
     };
     let offset = raw.node.clock_offset.0.as_millis();
@@ -107,6 +110,7 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
             RawLogFormat::Text => LogFormat::Text,
             RawLogFormat::Json => LogFormat::Json,
         },
+        fusion: fusion.1,
         sources: raw.sources.clone(),
         raw,
     })

@@ -10,11 +10,13 @@ pub mod sources;
 mod check;
 mod duration;
 mod error;
+mod fusion;
 mod overrides;
 
 use std::path::{Path, PathBuf};
 
 use crate::core::params::Params;
+use crate::shell::fusion::FusionConfig;
 use crate::shell::telemetry::LogFormat;
 
 pub use cluster::{ClusterConfig, ClusterNode};
@@ -44,6 +46,8 @@ pub struct NodeConfig {
     pub log_level: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// What it fuses beyond what is agreed upon.
+    pub fusion: FusionConfig,
     /// Local sensors.
     pub sources: Vec<SourceConfig>,
     raw: RawNode,

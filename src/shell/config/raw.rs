@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::fusion::interval::Method;
+use crate::core::fusion::params::{FusionParams, GroupRule, SensorRule};
 use crate::core::params::{ConsensusParams, GossipParams, LivenessParams};
 use crate::core::state::entry::Scope;
 use crate::shell::config::duration::{SignedSpan, Span};
 use crate::shell::config::sources::SourceConfig;
+use crate::shell::fusion::FusionConfig;
 
 /// A node's file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +22,7 @@ pub struct RawNode {
     pub gossip: RawGossip,
     pub liveness: RawLiveness,
     pub consensus: RawConsensus,
+    pub fusion: RawFusion,
     pub log: RawLog,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
@@ -164,6 +168,45 @@ impl Default for RawConsensus {
             voters_max: p.voters_max as u64,
             voter_replace_after: Span(p.voter_replace_after),
             bodies_kept: p.bodies_kept as u64,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawFusion {
+    pub ttl: Span,
+    pub walk: f64,
+    pub coverage: f64,
+    pub method: Method,
+    pub in_checkpoints: bool,
+    pub diagnose: bool,
+    pub drift_after: Span,
+    pub battery_quantity: String,
+    pub battery_min: f64,
+    pub smoothing: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group: Vec<GroupRule>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensor: Vec<SensorRule>,
+}
+
+impl Default for RawFusion {
+    fn default() -> Self {
+        let (p, c) = (FusionParams::default(), FusionConfig::default());
+        Self {
+            ttl: Span::millis(p.ttl_ms),
+            walk: p.walk,
+            coverage: p.coverage,
+            method: p.method,
+            in_checkpoints: true,
+            diagnose: c.diagnose,
+            drift_after: Span(c.drift_after),
+            battery_quantity: c.battery_quantity,
+            battery_min: c.battery_min,
+            smoothing: c.smoothing,
+            group: Vec::new(),
+            sensor: Vec::new(),
         }
     }
 }

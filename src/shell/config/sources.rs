@@ -1,6 +1,7 @@
 //! What a file may say of local sensors: one `[[sources]]` each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,24 @@ impl Default for ReplaySource {
             units: BTreeMap::new(),
             repeat: false,
         }
+    }
+}
+
+impl ReplaySource {
+    /// Where the recording is: where `path` says, or by its name in the directory that SENSORCTL_DATA names.
+    ///
+    /// # Errors
+    /// Where it was looked for.
+    pub fn locate(&self) -> Result<PathBuf, String> {
+        let path = PathBuf::from(&self.path);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let elsewhere = std::env::var_os("SENSORCTL_DATA").map(PathBuf::from);
+        let found = elsewhere.zip(path.file_name()).map(|(dir, name)| dir.join(name)).filter(|path| path.is_file());
+        found.ok_or_else(|| {
+            format!("there is no recording {}; SENSORCTL_DATA may name the directory that holds it", self.path)
+        })
     }
 }
 

@@ -143,6 +143,21 @@ fn a_node_that_is_added_takes_ports_of_its_own_and_moves_nobody() {
 }
 
 #[test]
+fn a_unit_that_does_not_convert_to_its_groups_names_both() {
+    let text = format!(
+        "{WHOLE}[[fusion.group]]\nname = \"hall\"\nchannels = [\"**/temp\"]\nunit = \"°C\"\n\
+         [[sources]]\nkind = \"simulated\"\nchannel = \"hall/temp\"\nunit = \"hPa\"\n"
+    );
+    let said = error(&text);
+    let expected = "hall takes hall/temp of source simulated, but hPa does not convert to °C";
+    assert!(said.contains("fusion.group") && said.contains(expected), "{said}");
+    assert!(NodeConfig::parse(&text.replace("hPa", "°F"), "node.toml", &Overrides::default()).is_ok());
+    let twice = text.replace("hPa", "K").replace("[\"**/temp\"]", "[]");
+    assert!(error(&twice).contains("channels is empty"), "{}", error(&twice));
+    assert!(error(&format!("{WHOLE}[fusion]\ncoverage = 0.0\n")).contains("fusion.coverage is 0"));
+}
+
+#[test]
 fn durations_are_written_as_they_are_read() {
     for text in ["500ms", "2s", "24h", "90s", "0s", "1us"] {
         let table: toml::Table = format!("v = \"{text}\"").parse().unwrap();

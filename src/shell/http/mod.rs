@@ -8,6 +8,7 @@ pub mod model;
 mod checkpoints;
 mod commands;
 mod error;
+mod fuse;
 mod readings;
 mod rows;
 mod serve;
@@ -26,6 +27,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::core::time::Mono;
+use crate::shell::fusion::{Fuser, Watcher};
 use crate::shell::http::model::SourceStatus;
 use crate::shell::runtime::NodeHandle;
 
@@ -51,13 +53,21 @@ pub struct Api {
     future_refusals: Arc<Mutex<(u64, Mono)>>,
     /// Why the store was replaced at this start, if it was (C11).
     set_aside: Option<Arc<str>>,
+    fuser: Fuser,
+    watcher: Watcher,
 }
 
 impl Api {
     /// An API for a node and its sources. `set_aside` says why its store was replaced, if it was.
-    pub fn new(node: NodeHandle, sources: SourcesStatus, set_aside: Option<String>) -> Self {
+    pub fn new(
+        node: NodeHandle,
+        sources: SourcesStatus,
+        set_aside: Option<String>,
+        fuser: Fuser,
+        watcher: Watcher,
+    ) -> Self {
         let future_refusals = Arc::default();
-        Self { node, sources, future_refusals, set_aside: set_aside.map(Into::into) }
+        Self { node, sources, future_refusals, set_aside: set_aside.map(Into::into), fuser, watcher }
     }
 }
 
@@ -69,6 +79,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sensors", get(status::sensors))
         .route("/v1/readings", get(readings::list).post(readings::push))
         .route("/v1/watch", get(watch::watch))
+        .route("/v1/fuse", get(fuse::fuse))
+        .route("/v1/fuse/watch", get(fuse::watch))
         .route("/v1/checkpoints", get(checkpoints::list))
         .route("/v1/checkpoints/latest", get(checkpoints::latest))
         .route("/v1/checkpoints/{index}", get(checkpoints::document_at))

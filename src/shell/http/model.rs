@@ -90,6 +90,9 @@ pub struct NodeStatus {
     /// What is wrong with it, one sentence each: failing sources, slow disk, clock.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Its own sensors that are faulty: their readings are marked, and the node is none the worse for it.
+    #[serde(default)]
+    pub faults: Vec<FaultRow>,
 }
 
 /// One region.
@@ -239,6 +242,128 @@ pub struct Sources {
     pub node: String,
     /// In the order of the configuration.
     pub sources: Vec<SourceStatus>,
+    /// Its own sensors that are faulty, by channel.
+    #[serde(default)]
+    pub faults: Vec<FaultRow>,
+}
+
+/// A faulty sensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FaultRow {
+    /// The sensor.
+    pub channel: String,
+    /// `range`, `stuck`, `spike`, `noise`, `drift`, `silent` or `battery`.
+    pub fault: String,
+    /// How sure that is, 0 to 1.
+    pub score: f64,
+    /// Since when it stands.
+    pub since: String,
+}
+
+/// `GET /v1/fuse`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimates {
+    /// `sensorctl/fuse/v1`.
+    pub schema: String,
+    /// The checkpoint that says so, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
+    /// As of when.
+    pub time: String,
+    /// By quantity, unit and group.
+    pub estimates: Vec<EstimateRow>,
+}
+
+/// One estimate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EstimateRow {
+    /// What is measured.
+    pub quantity: String,
+    /// A region, `global`, or the name of a rule.
+    pub group: String,
+    /// The region whose sensors these are; null if there are several.
+    pub region: Option<String>,
+    /// The fused value; null if insufficient.
+    pub value: Option<f64>,
+    /// Unit of all numbers.
+    pub unit: Option<String>,
+    /// Standard uncertainty.
+    pub sigma: Option<f64>,
+    /// Holds the truth while at most `tolerates` sensors are wrong.
+    pub interval: Option<(f64, f64)>,
+    /// Sensors with a fresh reading.
+    pub n: u64,
+    /// Those that are part of `value`.
+    pub used: u64,
+    /// Those that are not.
+    pub rejected: Vec<RejectedRow>,
+    /// Rejected ones that are not named.
+    #[serde(default)]
+    pub unnamed: u64,
+    /// Sensors whose last reading is too old.
+    pub stale: u64,
+    /// So many of `n` may be wrong.
+    pub tolerates: u64,
+    /// `ok`, `inconsistent` or `insufficient`.
+    pub status: String,
+    /// How far `value` may be from what all single values would give, if there were too many for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approximate: Option<f64>,
+    /// By how much the sensors disagree more than they claim; 1 if they do not.
+    pub inflation: f64,
+    /// Age of the oldest reading that takes part.
+    pub oldest_age_ms: Option<u64>,
+    /// Age of the newest.
+    pub newest_age_ms: Option<u64>,
+    /// Over time, if smoothing is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothed: Option<SmoothedRow>,
+    /// Everybody's part in it, if asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<ContributionRow>,
+}
+
+/// A sensor that an estimate does not use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedRow {
+    /// Its gateway.
+    pub node: String,
+    /// Its channel.
+    pub channel: String,
+    /// `outlier`, or what is wrong with it.
+    pub reason: String,
+}
+
+/// An estimate over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SmoothedRow {
+    /// The value.
+    pub value: f64,
+    /// Its standard uncertainty.
+    pub sigma: f64,
+    /// Whether the newest estimate fitted; if not it was not taken.
+    pub fits: bool,
+}
+
+/// One sensor's part in an estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContributionRow {
+    /// Its gateway.
+    pub node: String,
+    /// Its channel.
+    pub channel: String,
+    /// Its value in the group's unit.
+    pub value: Option<f64>,
+    /// Its standard uncertainty, staleness and place included.
+    pub sigma: Option<f64>,
+    /// Its share of the estimate, 0 to 1.
+    pub weight: f64,
+    /// How many of its own uncertainties it lies from the estimate.
+    pub residual: Option<f64>,
+    /// Age of its reading.
+    pub age_ms: u64,
+    /// Why it is no part of it: `stale`, `outlier`, or what is wrong with it.
+    pub reason: Option<String>,
 }
 
 /// One local source.

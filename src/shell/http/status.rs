@@ -9,9 +9,11 @@ use axum::response::IntoResponse;
 
 use crate::core::time::{Now, Wall};
 use crate::core::view::{CheckpointView, Liveness, MemberView, View};
+use crate::shell::fusion::{Standing, Wanted};
 use crate::shell::http::Api;
 use crate::shell::http::error::Failure;
-use crate::shell::http::model::{CheckpointAge, ClusterRef, NodeStatus, RegionStatus, Sources, Status};
+use crate::shell::http::model::{CheckpointAge, ClusterRef, FaultRow, NodeStatus, RegionStatus, Sources, Status};
+use crate::shell::http::rows::rfc3339;
 
 /// A refused reading from the future is worth a reason for this long.
 const FUTURE_REFUSAL_SHOWN: Duration = Duration::from_secs(60);
@@ -64,7 +66,18 @@ pub(super) async fn node(State(api): State<Api>) -> Result<Json<NodeStatus>, Fai
 
 pub(super) async fn sensors(State(api): State<Api>) -> Json<Sources> {
     let (node, sources) = (api.node.params().node.to_string(), (api.sources)());
-    Json(Sources { schema: "sensorctl/sensors/v1".into(), node, sources })
+    Json(Sources { schema: "sensorctl/sensors/v1".into(), node, sources, faults: faults(&api) })
+}
+
+/// The own sensors that are faulty.
+fn faults(api: &Api) -> Vec<FaultRow> {
+    let row = |standing: Standing| FaultRow {
+        channel: standing.channel.to_string(),
+        fault: standing.verdict.fault.as_str().to_owned(),
+        score: standing.verdict.score,
+        since: rfc3339(standing.verdict.since),
+    };
+    api.watcher.standing().into_iter().map(row).collect()
 }
 
 /// The process runs and its node answers.
@@ -83,7 +96,10 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<&'static str, Failu
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Failure> {
-    let text = api.node.metrics().text(&api.node.view().await?);
+    let estimates = api.fuser.estimates(&Wanted::default(), false).await?;
+    let estimates: Vec<_> = estimates.into_iter().map(|shown| shown.estimate).collect();
+    let fusion = crate::shell::telemetry::fusion::text(&estimates, &api.watcher.standing());
+    let text = fusion + &api.node.metrics().text(&api.node.view().await?);
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
@@ -139,6 +155,7 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
         api: params.api.as_ref().map(ToString::to_string),
         version: params.software.clone(),
         reasons: own_reasons(api, view, now),
+        faults: faults(api),
     }
 }
 

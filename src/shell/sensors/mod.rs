@@ -26,6 +26,8 @@ use crate::shell::config::SourceConfig;
 use crate::shell::http::model::SourceStatus;
 
 use feed::Feed;
+pub use replay::read_rows;
+pub use simulated::Simulated;
 
 /// Readings on their way to the node.
 pub type Sensed = Vec<(Channel, Reading)>;

@@ -33,7 +33,16 @@ pub struct Row {
 }
 
 pub async fn run(config: ReplaySource, feed: Arc<Feed>) {
+    let mut config = config;
     loop {
+        match config.locate() {
+            Ok(path) => config.path = path.display().to_string(),
+            Err(why) => {
+                feed.fail("replay", why).await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                continue;
+            }
+        }
         let (rows, mut waiting) = mpsc::channel(AHEAD);
         let reading = config.clone();
         let complain = feed.clone();

@@ -40,11 +40,17 @@ impl Simulated {
         Self { config, rng: Rng::new(seed), began: now, stuck: None }
     }
 
-    /// The reading at `now`, or nothing if it drops out.
-    pub fn read(&mut self, now: Wall) -> Option<Reading> {
+    /// What it would read at `now` without noise or fault.
+    pub fn truth(&self, now: Wall) -> f64 {
         let c = &self.config;
         let day = now.as_millis() as f64 / c.period.0.as_millis() as f64;
-        let truth = c.mean + c.amplitude * (std::f64::consts::TAU * day).sin();
+        c.mean + c.amplitude * (std::f64::consts::TAU * day).sin()
+    }
+
+    /// The reading at `now`, or nothing if it drops out.
+    pub fn read(&mut self, now: Wall) -> Option<Reading> {
+        let truth = self.truth(now);
+        let c = &self.config;
         let hours = now.millis_after(self.began) as f64 / 3_600_000.0;
         let mut value = truth + c.bias + c.drift * hours + c.noise * gauss(&mut self.rng);
         // Every chance is drawn every time: one fault's rate does not move another's.

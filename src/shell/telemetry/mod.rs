@@ -1,6 +1,7 @@
 //! What the core tells becomes logs and counters here, and nowhere else.
 
 mod logs;
+pub mod fusion;
 mod metrics;
 
 pub use logs::{LogFormat, init};
