@@ -8,6 +8,8 @@ pub mod protocol {}
 pub mod wire {}
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+#[doc = include_str!("fusion.md")]
+pub mod fusion {}
 #[doc = include_str!("verification.md")]
 pub mod verification {}
 #[doc = include_str!("measuring.md")]

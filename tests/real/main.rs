@@ -3,6 +3,7 @@
 mod attacks;
 mod benches;
 mod crashes;
+mod fusion;
 mod harness;
 mod life;
 mod stores;

@@ -3,6 +3,7 @@
 mod convergence;
 mod crew;
 mod failover;
+mod fusion;
 mod host;
 mod member;
 mod plan;
@@ -28,6 +29,8 @@ enum What {
     Convergence(Box<convergence::ConvergenceArgs>),
     /// Time from killing the leader until the next checkpoint is committed
     Failover(failover::FailoverArgs),
+    /// Error and coverage of fused values while sensors lie, and which faults are found
+    Fusion(fusion::FusionArgs),
     /// A process of a benchmark: takes orders on stdin
     #[command(hide = true)]
     Member,
@@ -37,6 +40,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
     match args.what {
         What::Convergence(args) => measure(convergence::run(cx, *args)),
         What::Failover(args) => measure(failover::run(cx, args)),
+        What::Fusion(args) => fusion::run(cx, args),
         What::Member => member::run(),
     }
 }

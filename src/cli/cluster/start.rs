@@ -16,7 +16,7 @@ use crate::cli::home::{LocalCluster, LocalNode, ProcessRef, write_json};
 use crate::cli::node::terminated;
 use crate::cli::output::duration_ms;
 use crate::cli::status;
-use crate::shell::config::{ClusterConfig, NodeConfig, Overrides};
+use crate::shell::config::{ClusterConfig, NodeConfig, Overrides, SourceConfig};
 use crate::shell::gateway::Gateway;
 use crate::shell::http::model::Status;
 use crate::shell::telemetry::{self, LogFormat};
@@ -107,6 +107,20 @@ fn shape(nodes: Option<u16>, regions: Option<u16>) -> ClusterConfig {
     }
 }
 
+/// Recordings that are to be replayed exist: one that does not would leave its node without readings for ever.
+fn recordings_are_there(config: &ClusterConfig) -> Result<(), CliError> {
+    for node in &config.nodes {
+        for source in &node.sources {
+            if let SourceConfig::Replay(replay) = source
+                && let Err(why) = replay.locate()
+            {
+                return Err(CliError::failed(format!("{}: source {}: {why}", node.id, replay.name)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Writes the cluster down, after making sure that nothing stands in its way.
 fn prepare(cx: &Context, config: &ClusterConfig, args: &StartArgs) -> Result<LocalCluster, CliError> {
     let name = &config.name;
@@ -131,6 +145,7 @@ fn prepare(cx: &Context, config: &ClusterConfig, args: &StartArgs) -> Result<Loc
     let nodes = (0..config.nodes.len()).map(|i| local_node(config, i, &root)).collect();
     let cluster = LocalCluster { name: name.clone(), nodes, in_process: args.in_process, config: text };
     ports_are_free(&cluster)?;
+    recordings_are_there(config)?;
     for (i, node) in cluster.nodes.iter().enumerate() {
         write_node(config, i, node)?;
     }
