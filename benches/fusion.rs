@@ -20,7 +20,7 @@ fn members(from: usize, count: usize) -> Vec<Member> {
     let member = |i: usize| {
         let sensor =
             Sensor { node: NodeId::new(&format!("gw-{i:06}")).unwrap(), channel: Channel::new("temp").unwrap() };
-        let value = if i % 4 == 0 { 30.0 * rng.unit() } else { 20.0 + rng.unit() };
+        let value = if i.is_multiple_of(4) { 30.0 * rng.unit() } else { 20.0 + rng.unit() };
         Member { sensor, value: Some(value), sigma: Some(0.3), spread: 0.0, time: NOW, fault: None }
     };
     (from..from + count).map(member).collect()

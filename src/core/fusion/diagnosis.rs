@@ -215,15 +215,15 @@ impl Diagnosis {
         usual > 0.0 && (value - recent[2]).abs() > usual
     }
 
-    /// A leap now and then is forgotten; more than one in six readings is a fault. If most readings leap, there is no
+    /// A leap now and then is forgotten; more than one in five readings is a fault. If most readings leap, there is no
     /// level left to leap from: that is noise.
     fn learn_leaps(&mut self, at: Wall, leap: bool) {
         self.leaps += (if leap { 1.0 } else { 0.0 } - self.leaps) / MEMORY;
         self.since_leap = if leap { 0 } else { self.since_leap.saturating_add(1) };
         let score = self.scores[Fault::Spike as usize];
         let next = match leap && self.leaps <= 0.5 {
-            true => score + (1.0 - score) / 4.0,
-            false => score * (1.0 - 1.0 / (2.0 * MEMORY)),
+            true => score + (1.0 - score) / 6.0,
+            false => score * (1.0 - 1.0 / (3.0 * MEMORY)),
         };
         self.set(Fault::Spike, next, at);
     }
