@@ -20,10 +20,11 @@ use crate::sim::fault::{Fault, PerFault};
 use crate::sim::inject::Undo;
 use crate::sim::load::Checkpointed;
 use crate::sim::network::{Arrival, Network};
+use crate::sim::oracles::spread::Spread;
 use crate::sim::oracles::{Actor, Oracles, Violation};
 use crate::sim::phases::{Goal, Phase};
 use crate::sim::queue::{Queue, What};
-use crate::sim::scenario::Distance;
+use crate::sim::scenario::{Distance, Expect};
 use crate::sim::swarm::Plan;
 use crate::sim::trace::Trace;
 
@@ -46,6 +47,8 @@ pub struct Report {
     pub elections: u64,
     /// Client operations that were answered, refusals included.
     pub answered: u64,
+    /// What was counted of spreading and watching.
+    pub spread: Spread,
     /// The first broken rule.
     pub violation: Option<Violation>,
 }
@@ -79,7 +82,18 @@ pub(crate) struct Member {
     /// It left, or its run is over: nothing starts it again but a rejoin.
     pub gone: bool,
     pub channels: Vec<Channel>,
+    /// When its process last ended, in microseconds.
+    pub died: u64,
 }
+
+/// In a cluster larger than this some judges look at some nodes only.
+const LARGE: usize = 256;
+/// And so many they look at.
+const LOOKED_AT: usize = 32;
+/// In a region with more observers than this they join by any address.
+const MANY_OBSERVERS: usize = 16;
+/// A process paused for longer may rightly be taken for dead.
+const PAUSE_TOLERATED_US: u64 = 1_000_000;
 
 /// Wakes at one instant beyond which a node is taken to spin.
 const SPINS_MAX: u32 = 1_000;
@@ -90,9 +104,13 @@ pub(crate) struct Cluster {
     pub queue: Queue,
     pub net: Network,
     pub members: Vec<Member>,
+    pub by_addr: BTreeMap<Addr, usize>,
+    by_name: BTreeMap<NodeId, usize>,
     pub oracles: Oracles,
     pub trace: Trace,
     pub phase: Phase,
+    /// From when on what spreads is counted.
+    warm_at: u64,
     /// Chance of everything but the network and single faults.
     pub rng: Rng,
     pub fault_rng: Vec<Rng>,
@@ -105,6 +123,7 @@ pub(crate) struct Cluster {
     elections: u64,
     steps: u64,
     fx: Vec<Effect>,
+    frame: Vec<u8>,
     pub violation: Option<Violation>,
     /// What operators have asked for and not been answered.
     pub operations: BTreeMap<u64, Command>,
@@ -122,9 +141,12 @@ impl Cluster {
             queue: Queue::default(),
             net,
             members: Vec::new(),
+            by_addr: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             oracles: Oracles::default(),
             trace,
             phase: Phase::Faults,
+            warm_at: (plan.scenario.expect.warm_up_s * 1e6) as u64,
             rng,
             fault_rng,
             injected: PerFault::default(),
@@ -135,6 +157,7 @@ impl Cluster {
             elections: 0,
             steps: 0,
             fx: Vec::new(),
+            frame: Vec::new(),
             violation: None,
             operations: BTreeMap::new(),
             checkpointed: Checkpointed::default(),
@@ -149,6 +172,9 @@ impl Cluster {
 
     fn populate(&mut self) {
         let scenario = self.plan.scenario.clone();
+        if scenario.nodes() > LARGE {
+            self.oracles.merges.limit(LOOKED_AT);
+        }
         let names = initial_names(scenario.regions, scenario.voters, scenario.observers);
         let voters = |region: &str| -> Vec<NodeId> {
             names.iter().filter(|n| n.1 == region && n.2).map(|n| node_id(&n.0)).collect()
@@ -169,6 +195,8 @@ impl Cluster {
         let number = self.members.len();
         let mut params = self.params(&id, &region, &addr, initial);
         params.bootstrap = self.bootstrap(initial, &id);
+        self.by_addr.insert(addr.clone(), number);
+        self.by_name.insert(id.clone(), number);
         let near = self.plan.scenario.distance;
         let regions: Vec<RegionId> = self.members.iter().map(|m| m.params.region.clone()).collect();
         self.net.add(|other| if regions[other] == region { near } else { Distance::Wan });
@@ -198,6 +226,7 @@ impl Cluster {
             mad_until: 0,
             gone: false,
             channels,
+            died: 0,
         });
         number
     }
@@ -217,8 +246,14 @@ impl Cluster {
         params
     }
 
-    /// Whom a node contacts first: all initial voters, so that a genesis can be made.
-    fn bootstrap(&self, initial: &BTreeMap<RegionId, Vec<NodeId>>, own: &NodeId) -> Vec<Addr> {
+    /// Whom a node contacts first: all initial voters, so that a genesis can be made; of many observers each some
+    /// that were there before it.
+    fn bootstrap(&mut self, initial: &BTreeMap<RegionId, Vec<NodeId>>, own: &NodeId) -> Vec<Addr> {
+        let votes = initial.values().flatten().any(|id| id == own);
+        if !votes && self.plan.scenario.observers > MANY_OBSERVERS {
+            let before = self.members.len();
+            return (0..2).map(|_| self.members[self.rng.below(before)].addr.clone()).collect();
+        }
         initial.values().flatten().filter(|id| *id != own).map(|id| format!("{id}:7400").into()).collect()
     }
 
@@ -239,6 +274,7 @@ impl Cluster {
         faults[Fault::Loss] = self.net.mangled.lost;
         faults[Fault::Duplicate] = self.net.mangled.doubled;
         faults[Fault::Reorder] = self.net.mangled.overtaken;
+        faults[Fault::Retransmit] = self.net.mangled.again;
         Report {
             seed: self.plan.seed,
             steps: self.steps,
@@ -248,6 +284,7 @@ impl Cluster {
             commits: self.oracles.ledger.len() as u64,
             elections: self.elections,
             answered: self.answered,
+            spread: self.oracles.spread.clone(),
             violation: self.violation.clone(),
         }
     }
@@ -379,16 +416,22 @@ impl Cluster {
             }
         });
         self.members[m].wake_at = u64::MAX;
+        self.members[m].died = at;
         self.net.process_died(&mut self.queue, m, fin);
         self.break_on(verdict);
     }
 
     /// Gives one event to a node and does what it asks for.
     pub fn step(&mut self, m: usize, event: Event) {
-        let at = self.queue.now();
+        let (at, counting) = (self.queue.now(), self.is_counting());
         let member = &mut self.members[m];
         let Some(node) = member.node.as_mut() else { return };
         self.trace.event(at, member.id.as_str(), &event);
+        if let Event::Received { message, .. } = &event
+            && counting
+        {
+            self.oracles.spread.received(message);
+        }
         let mut fx = mem::take(&mut self.fx);
         node.handle(event, member.clock.now(at), &mut fx);
         self.steps += 1;
@@ -433,6 +476,9 @@ impl Cluster {
             }
             Effect::Reply { request, reply } => self.on_reply(m, request, reply),
             Effect::Changed { key, entry } => {
+                if key.origin == self.members[m].id && self.is_counting() {
+                    self.oracles.spread.updates += 1;
+                }
                 let verdict = self.oracles.merges.changed(m, &key, &entry);
                 self.judge("merge", verdict);
             }
@@ -446,6 +492,11 @@ impl Cluster {
         let actor = Actor { voter: &member.voter, store: member.disk.store() };
         let verdict = self.oracles.sent(actor, &message);
         self.break_on(verdict);
+        if self.is_counting() {
+            self.frame.clear();
+            message.encode(&mut self.frame);
+            self.oracles.spread.sent(&message, self.frame.len() + 4);
+        }
         let message = if self.plan.codec { self.through_the_wire(message) } else { message };
         self.net.send(&mut self.queue, m, link, message, notify);
     }
@@ -470,6 +521,7 @@ impl Cluster {
         let verdict = self.oracles.told(actor, notice);
         match notice {
             Notice::BecameLeader { .. } => self.elections += 1,
+            Notice::Died { node } => self.on_death_told(node),
             Notice::FutureDropped { .. } => self.oracles.merges.reborn(m),
             Notice::ClockReset => {
                 // What it stamped in a refused future is stamped anew, with lower stamps.
@@ -480,6 +532,29 @@ impl Cluster {
             _ => {}
         }
         self.break_on(verdict);
+    }
+
+    /// Somebody says that a node is dead.
+    fn on_death_told(&mut self, node: &NodeId) {
+        let (now, counting) = (self.queue.now(), self.phase == Phase::Faults);
+        let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
+        if victim.node.is_none() {
+            self.oracles.spread.deaths_us.push(now - victim.died);
+        } else if victim.paused_until < now + PAUSE_TOLERATED_US {
+            self.oracles.spread.false_deaths += 1;
+        }
+    }
+
+    /// Whether messages and updates are counted now.
+    fn is_counting(&self) -> bool {
+        self.plan.scenario.expect != Expect::default()
+            && self.phase == Phase::Faults
+            && self.queue.now() >= self.warm_at
+    }
+
+    /// The member of this name.
+    pub fn member_named(&self, node: &NodeId) -> Option<usize> {
+        self.by_name.get(node).copied()
     }
 
     fn on_stop(&mut self, m: usize, why: StopReason) {
@@ -569,7 +644,7 @@ impl Cluster {
 
     fn dial(&mut self, m: usize, addr: Addr) {
         let (life, now) = (self.members[m].life, self.queue.now());
-        let Some(to) = self.members.iter().position(|member| member.addr == addr) else {
+        let Some(to) = self.by_addr.get(&addr).copied() else {
             return self.queue.after(300, What::DialFailed { member: m, life, addr, refused: true });
         };
         if self.net.is_blocked(m, to) || self.net.is_blocked(to, m) || self.members[to].dials_fail_until > now {

@@ -87,6 +87,14 @@ faults! {
     RemoveVoter = "remove_voter",
     /// An operator has a departed node forgotten: per second.
     Forget = "forget",
+    /// A node dies and comes back under another address: per second.
+    Move = "move",
+    /// A third of all nodes die at once, and stay away for ten seconds: per second.
+    LoseThird = "lose_third",
+    /// A process does nothing for up to a second: per second.
+    Hiccup = "hiccup",
+    /// A packet is lost and sent again by TCP, and all behind it wait: probability per message.
+    Retransmit = "retransmit",
 }
 
 impl Fault {
@@ -100,7 +108,16 @@ impl Fault {
 
     /// True if its number is a rate of single occurrences per virtual second of the whole cluster.
     pub const fn is_rate(self) -> bool {
-        !matches!(self, Self::CrashMidStep | Self::Loss | Self::Duplicate | Self::Reorder | Self::Skew | Self::Drift)
+        !matches!(
+            self,
+            Self::CrashMidStep
+                | Self::Loss
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Retransmit
+                | Self::Skew
+                | Self::Drift
+        )
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::core::event::Event;
 use crate::core::id::{Index, RegionId, Voter};
 use crate::core::rng::Rng;
+use crate::core::state::system::Addr;
 use crate::sim::cluster::Cluster;
 use crate::sim::fault::Fault;
 use crate::sim::network::Mangling;
@@ -33,8 +34,12 @@ impl Cluster {
     /// Draws when each fault strikes first.
     pub(crate) fn start_faults(&mut self) {
         let rates = &self.plan.rates;
-        self.net.mangling =
-            Mangling { loss: rates[Fault::Loss], duplicate: rates[Fault::Duplicate], reorder: rates[Fault::Reorder] };
+        self.net.mangling = Mangling {
+            loss: rates[Fault::Loss],
+            duplicate: rates[Fault::Duplicate],
+            reorder: rates[Fault::Reorder],
+            retransmit: rates[Fault::Retransmit],
+        };
         for fault in Fault::ALL.iter().copied().filter(|fault| fault.is_rate()) {
             self.schedule_fault(fault);
         }
@@ -184,7 +189,19 @@ impl Cluster {
             }
             Fault::RemoveVoter => self.remove_one(m),
             Fault::Forget => self.forget_one(m, rng),
-            Fault::CrashMidStep | Fault::Loss | Fault::Duplicate | Fault::Reorder | Fault::Skew | Fault::Drift => false,
+            Fault::Move => self.move_one(m),
+            Fault::LoseThird => self.lose_third(rng),
+            Fault::Hiccup => {
+                self.members[m].paused_until = now + seconds(rng, 0.05, 1.0);
+                self.members[m].node.is_some()
+            }
+            Fault::CrashMidStep
+            | Fault::Loss
+            | Fault::Duplicate
+            | Fault::Reorder
+            | Fault::Retransmit
+            | Fault::Skew
+            | Fault::Drift => false,
         }
     }
 
@@ -259,6 +276,30 @@ impl Cluster {
         self.crash(m, fin);
         let down = 10_000 + exponential(&mut self.rng, 1.5e6);
         self.queue.after(down, What::Start { member: m });
+        true
+    }
+
+    /// A node comes back elsewhere. The first stays where it is: somebody's address must be good.
+    fn move_one(&mut self, m: usize) -> bool {
+        let may = m > 0 && self.crash_for_a_while(m, true);
+        if may {
+            let addr: Addr = format!("{}:{}", self.members[m].id, 7401 + self.members[m].life).into();
+            self.by_addr.remove(&self.members[m].addr);
+            self.by_addr.insert(addr.clone(), m);
+            self.members[m].params.addr = addr.clone();
+            self.members[m].addr = addr;
+        }
+        may
+    }
+
+    fn lose_third(&mut self, rng: &mut Rng) -> bool {
+        let mut all: Vec<usize> = (0..self.members.len()).collect();
+        rng.shuffle(&mut all);
+        for m in all.into_iter().take(self.members.len() / 3) {
+            self.crash(m, true);
+            let away = 10_000_000 + rng.below(2_000_000) as u64;
+            self.queue.after(away, What::Start { member: m });
+        }
         true
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::event::{Ack, Command, Event, Reply};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, Hash, NodeId, RequestId};
+use crate::core::id::{Channel, Hash, RequestId};
 use crate::core::reading::Reading;
 use crate::core::state::entry::Key;
 use crate::sim::cluster::Cluster;
@@ -59,6 +59,8 @@ impl Cluster {
         if self.phase == Phase::Healed {
             return;
         }
+        let waiting = self.members[m].node.as_ref().map_or(0, |node| node.waiting() as u64);
+        self.oracles.spread.waiting_max = self.oracles.spread.waiting_max.max(waiting);
         let at = self.queue.now();
         let mad = self.members[m].mad_until > at;
         let period = self.plan.scenario.load.period_ms as f64 * if mad { 20.0 } else { 1000.0 };
@@ -180,10 +182,6 @@ impl Cluster {
             Reply::Refused { .. } => self.oracles.acks.refused(id),
             Reply::Done => {}
         }
-    }
-
-    fn member_named(&self, node: &NodeId) -> Option<usize> {
-        self.members.iter().position(|member| member.id == *node)
     }
 
     /// Reads the newest few committed checkpoints off any disk that has them: who acknowledges may trail by some.

@@ -76,6 +76,8 @@ pub struct Mangling {
     pub duplicate: f64,
     /// Probability of being overtaken.
     pub reorder: f64,
+    /// Probability, of any message, that TCP has to send it again.
+    pub retransmit: f64,
 }
 
 /// How often each kind of mangling has happened.
@@ -87,6 +89,8 @@ pub struct Mangled {
     pub doubled: u64,
     /// Messages overtaken.
     pub overtaken: u64,
+    /// Messages sent again by TCP.
+    pub again: u64,
 }
 
 /// All connections and paths.
@@ -201,7 +205,7 @@ impl Network {
         let Some(&(conn, side)) = self.links[member].get(&link) else { return };
         let to = self.conns[conn].ends[1 - side].member;
         let now = queue.now();
-        let latency = self.latency(member, to);
+        let latency = self.latency(member, to) + self.retransmission();
         let mangle = self.mangle(&message);
         let way = &mut self.conns[conn].ways[side];
         if notify {
@@ -423,8 +427,21 @@ impl Network {
         self.links.iter().flat_map(BTreeMap::values).nth(rng.below(ends)).copied()
     }
 
+    /// What TCP's retransmission timeouts add, doubling with each loss in a row.
+    fn retransmission(&mut self) -> u64 {
+        let p = self.mangling.retransmit;
+        let mut wait = 0;
+        let mut timeout = 200_000;
+        while p > 0.0 && timeout < 10_000_000 && self.rng.chance(p) {
+            self.mangled.again += 1;
+            wait += timeout;
+            timeout *= 2;
+        }
+        wait
+    }
+
     fn mangle(&mut self, message: &Message) -> Mangle {
-        let Mangling { loss, duplicate, reorder } = self.mangling;
+        let Mangling { loss, duplicate, reorder, .. } = self.mangling;
         if loss + duplicate + reorder == 0.0 || !is_agreement(message) {
             return Mangle::Not;
         }

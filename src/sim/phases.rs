@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::core::id::{GroupId, Index, Voter};
 use crate::core::node::Node;
+use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::queue::What;
 
@@ -28,12 +29,17 @@ const QUORUM_TIMEOUTS: u64 = 60;
 const EQUAL_WITHIN_US: u64 = 120_000_000;
 /// Time between looks, in microseconds.
 const LOOK_US: u64 = 100_000;
+/// Nodes that are asked for their opinion of all others.
+const LOOK_AT_ALL: usize = 128;
+/// Nodes described in a verdict.
+const DESCRIBED: usize = 12;
 /// Commits that must come after all is whole.
 const COMMITS_AFTER: u64 = 2;
 
 /// What the present phase must reach, and by when.
 #[derive(Debug, Default)]
 pub(crate) struct Goal {
+    begun: u64,
     by: u64,
     /// Newest committed index of every group when the phase began.
     from: Vec<(GroupId, Option<Index>)>,
@@ -50,7 +56,10 @@ impl Cluster {
     /// Looks whether the present phase is over.
     pub(crate) fn on_look(&mut self) {
         match self.phase {
-            Phase::Faults => return self.begin_quorum(),
+            Phase::Faults => {
+                self.end_counting();
+                return if self.plan.scenario.broken_rest { self.begin_quorum() } else { self.begin_healed() };
+            }
             Phase::Quorum => {
                 if self.has_grown_beyond() {
                     // Voters that had answered until just now were added, and are among the broken: draw again.
@@ -65,7 +74,10 @@ impl Cluster {
                 }
             }
             Phase::Healed => match self.unequal() {
-                None => return self.phase = Phase::Done,
+                None => {
+                    self.oracles.spread.equal_us = Some(self.queue.now() - self.goal.begun);
+                    return self.phase = Phase::Done;
+                }
                 Some(why) if self.is_late() => {
                     let verdict = Err(format!("{why}; {}", self.describe()));
                     return self.judge("equal", verdict);
@@ -77,6 +89,16 @@ impl Cluster {
         self.queue.after(LOOK_US, What::Look);
     }
 
+    /// The part with faults is over: what was counted in it is judged.
+    fn end_counting(&mut self) {
+        let expect = self.plan.scenario.expect.clone();
+        let spread = &mut self.oracles.spread;
+        spread.counted_us = self.queue.now() - (expect.warm_up_s * 1e6) as u64;
+        spread.nodes = self.members.len() as u64;
+        let verdict = spread.judge(&expect);
+        self.judge("spreading", verdict);
+    }
+
     fn groups(&self) -> BTreeSet<GroupId> {
         (0..self.members.len()).map(|m| self.group_of(m)).collect()
     }
@@ -84,7 +106,8 @@ impl Cluster {
     fn set_goal(&mut self, phase: Phase, within_us: u64) {
         self.phase = phase;
         let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect();
-        self.goal = Goal { by: self.queue.now() + within_us, from, whole: BTreeSet::new() };
+        let begun = self.queue.now();
+        self.goal = Goal { begun, by: begun + within_us, from, whole: BTreeSet::new() };
         let at = self.queue.now();
         self.trace.remark(at, "sim", format_args!("{phase:?}"));
     }
@@ -206,11 +229,19 @@ impl Cluster {
     }
 
     fn begin_healed(&mut self) {
-        self.set_goal(Phase::Healed, EQUAL_WITHIN_US);
+        let within_us = self.plan.scenario.expect.equal_within_ms.map_or(EQUAL_WITHIN_US, |ms| (ms * 1e3) as u64);
+        let from_faults = self.phase == Phase::Faults;
+        self.set_goal(Phase::Healed, within_us);
+        self.undo_all();
         self.open_all();
         self.net.calm(&mut self.queue);
         for m in 0..self.members.len() {
+            self.members[m].paused_until = 0;
+            self.members[m].dials_fail_until = 0;
             self.start(m);
+        }
+        if from_faults {
+            self.queue.after(LOOK_US, What::Look);
         }
     }
 
@@ -232,6 +263,12 @@ impl Cluster {
                 self.members[nodes[0].0].id
             ));
         }
+        if let Some((m, _)) = nodes.iter().find(|(_, node)| node.waiting() > 0) {
+            return Some(format!("{} has not sent all it has", self.members[*m].id));
+        }
+        if let Some(why) = self.mistaken(&nodes) {
+            return Some(why);
+        }
         for (key, stamp) in self.oracles.acks.safe() {
             let lacking = nodes.iter().find(|(_, node)| node.store().get(key).is_none_or(|held| held.stamp < stamp));
             if let Some((m, _)) = lacking {
@@ -245,12 +282,27 @@ impl Cluster {
                 return Some(format!("{leaders} nodes lead {group}"));
             }
             let trails = nodes.iter().find(|(m, node)| {
-                let held = node.view(self.members[*m].clock.now(self.queue.now())).group.checkpoint;
-                self.group_of(*m) == group
-                    && held.is_none_or(|held| held.position.index.get() + COMMITS_AFTER < newest.get())
+                let held = node.group().and_then(|group| group.committed()).map(|document| document.header().index);
+                self.group_of(*m) == group && held.is_none_or(|held| held.get() + COMMITS_AFTER < newest.get())
             });
             if let Some((m, _)) = trails {
                 return Some(format!("{} does not follow the ledger of {group}", self.members[*m].id));
+            }
+        }
+        None
+    }
+
+    /// Who takes somebody for something else than alive, now that everybody is.
+    fn mistaken(&self, nodes: &[(usize, &Node)]) -> Option<String> {
+        // Of very many nodes some look at all.
+        for (m, node) in nodes.iter().take(LOOK_AT_ALL) {
+            let region = &self.members[*m].params.region;
+            let others = self.members.iter().filter(|other| other.id != self.members[*m].id);
+            for other in others.filter(|other| other.node.is_some() && other.params.region == *region) {
+                let life = node.life_of(&other.id);
+                if life != Some(Liveness::Alive) {
+                    return Some(format!("{} takes {} for {life:?}", self.members[*m].id, other.id));
+                }
             }
         }
         None
@@ -265,7 +317,7 @@ impl Cluster {
             let at = view.group.checkpoint.map(|checkpoint| checkpoint.position.index.get());
             format!("{} {} term {} checkpoint {at:?}", member.id, view.group.role.as_str(), view.group.term)
         };
-        let all: Vec<String> = (0..self.members.len()).map(one).collect();
+        let all: Vec<String> = (0..self.members.len().min(DESCRIBED)).map(one).collect();
         all.join(", ")
     }
 }

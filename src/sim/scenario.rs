@@ -26,6 +26,10 @@ pub struct Scenario {
     pub duration_s: f64,
     /// Each seed draws which of the faults are on and how strong; otherwise all are, as they stand.
     pub swarm: bool,
+    /// After the faults, a quorum alone must go on while the rest stays broken.
+    pub broken_rest: bool,
+    /// What must hold beyond the rules.
+    pub expect: Expect,
     /// What nodes and clients do meanwhile.
     pub load: Load,
     /// Timing of agreement.
@@ -61,6 +65,24 @@ pub struct Load {
     pub reads_per_s: f64,
 }
 
+/// What must hold of spreading and watching, where a scenario says so.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// Counting begins after so many virtual seconds, and ends with the faults.
+    pub warm_up_s: f64,
+    /// At most so many copies of each update reach each node by push, on average; at least 0.95.
+    pub copies_max: Option<f64>,
+    /// At most so many bytes are sent per node and second, heartbeats apart.
+    pub bytes_per_s_max: Option<f64>,
+    /// 99 of 100 nodes show a process that died as dead within so many milliseconds.
+    pub dead_within_ms: Option<f64>,
+    /// Nobody is declared dead whose process runs.
+    pub no_false_death: bool,
+    /// Once all is whole and nobody writes, everybody is equal within so many milliseconds.
+    pub equal_within_ms: Option<f64>,
+}
+
 /// Timing of agreement, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -90,6 +112,8 @@ impl Default for Scenario {
             distance: Distance::Lan,
             duration_s: 20.0,
             swarm: true,
+            broken_rest: true,
+            expect: Expect::default(),
             load: Load::default(),
             timing: Timing::default(),
             faults: BTreeMap::new(),
@@ -125,6 +149,11 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
+    /// How many nodes there are at the beginning.
+    pub fn nodes(&self) -> usize {
+        self.regions * (self.voters + self.observers)
+    }
+
     /// Checks that the scenario can be run.
     ///
     /// # Errors
@@ -133,8 +162,9 @@ impl Scenario {
         let ranges = [
             ("regions", self.regions as f64, 1.0, 64.0, "1 to 64"),
             ("voters", self.voters as f64, 1.0, 9.0, "1 to 9"),
-            ("observers", self.observers as f64, 0.0, 64.0, "0 to 64"),
+            ("observers", self.observers as f64, 0.0, 20_000.0, "0 to 20000"),
             ("duration_s", self.duration_s, 0.0, 86_400.0, "0 to 86400"),
+            ("expect.warm_up_s", self.expect.warm_up_s, 0.0, self.duration_s, "0 to duration_s"),
             ("load.channels", self.load.channels as f64, 1.0, 1000.0, "1 to 1000"),
             ("load.period_ms", self.load.period_ms as f64, 1.0, 3.6e6, "1 to 3600000"),
             ("load.puts_per_s", self.load.puts_per_s, 0.0, 1e4, "0 to 10000"),

@@ -15,6 +15,7 @@ use crate::cli::output::{self, Column, Rows, number, text};
 use crate::sim::cluster::{Report, run as simulate};
 use crate::sim::fault::Fault;
 use crate::sim::minimize::minimize;
+use crate::sim::oracles::spread::Spread;
 use crate::sim::scenario::Scenario;
 use crate::sim::swarm::{Cut, Plan};
 use crate::sim::trace::Trace;
@@ -54,6 +55,9 @@ struct RunArgs {
     /// Length of the part with faults, in virtual seconds
     #[arg(long, value_name = "SECONDS")]
     duration: Option<f64>,
+    /// Run it once: the comparison of two traces is left out
+    #[arg(long)]
+    once: bool,
     /// Look for fewer faults and a shorter run that break the same rule
     #[arg(long)]
     minimize: bool,
@@ -73,6 +77,79 @@ struct Found {
     answered: u64,
     violations: Vec<Broken>,
     faults: std::collections::BTreeMap<&'static str, u64>,
+    spread: Option<Spreading>,
+}
+
+/// What was counted of spreading and watching, over all seeds that counted.
+#[derive(Serialize)]
+struct Spreading {
+    nodes: u64,
+    updates: u64,
+    /// Copies of each update that came to each other node by push.
+    copies: Option<f64>,
+    repaired: u64,
+    /// Bytes sent per node and second, heartbeats apart.
+    bytes_per_s: Option<f64>,
+    /// The same by type, heartbeats included, and messages.
+    by_type: std::collections::BTreeMap<&'static str, ByType>,
+    /// From a process's end to another's word that it is dead.
+    dead_p50_ms: Option<f64>,
+    dead_p99_ms: Option<f64>,
+    dead_max_ms: Option<f64>,
+    false_deaths: u64,
+    waiting_max: u64,
+    /// From when all was whole to when everybody was equal, at the worst.
+    equal_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct ByType {
+    messages_per_s: f64,
+    bytes_per_s: f64,
+}
+
+impl Spreading {
+    fn of(reports: &[Report]) -> Option<Self> {
+        let mut all = Spread::default();
+        for spread in reports.iter().map(|report| &report.spread).filter(|spread| spread.counted_us > 0) {
+            all.add(spread);
+        }
+        let seconds = all.counted_us as f64 / 1e6 * all.nodes as f64;
+        let per_s = |n: u64| n as f64 / seconds;
+        (all.counted_us > 0).then(|| Self {
+            nodes: all.nodes,
+            updates: all.updates,
+            copies: all.copies(),
+            repaired: all.repaired,
+            bytes_per_s: all.bytes_per_s(),
+            by_type: all
+                .sent
+                .iter()
+                .map(|(kind, (n, bytes))| (*kind, ByType { messages_per_s: per_s(*n), bytes_per_s: per_s(*bytes) }))
+                .collect(),
+            dead_p50_ms: all.dead_within_ms(0.5),
+            dead_p99_ms: all.dead_within_ms(0.99),
+            dead_max_ms: all.dead_within_ms(1.0),
+            false_deaths: all.false_deaths,
+            waiting_max: all.waiting_max,
+            equal_ms: all.equal_us.map(|us| us as f64 / 1e3),
+        })
+    }
+
+    fn line(&self) -> String {
+        let number = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
+        format!(
+            "spreading: {} copies a node and update, {} bytes a node and second, death seen in {} ms (p50) {} ms (p99), {} \
+             false deaths, {} keys waiting at most, equal after {} ms",
+            number(self.copies, 3),
+            number(self.bytes_per_s, 0),
+            number(self.dead_p50_ms, 0),
+            number(self.dead_p99_ms, 0),
+            self.false_deaths,
+            self.waiting_max,
+            number(self.equal_ms, 0)
+        )
+    }
 }
 
 #[derive(Clone, Serialize)]
@@ -113,7 +190,7 @@ fn one(cx: &Context, args: &RunArgs) -> Result<(), CliError> {
     };
     let report = simulate(&plan, trace);
     let took_us = crate::shell::clock::machine_micros() - begun;
-    let again = simulate(&plan, Trace::default());
+    let again = if args.once { report.clone() } else { simulate(&plan, Trace::default()) };
     if again != report {
         return Err(CliError::failed(format!(
             "seed {} leaves the trace {:016x} once and {:016x} again: the simulation is not deterministic",
@@ -171,6 +248,7 @@ impl Found {
             answered: sum(|report| report.answered),
             violations: reports.iter().filter_map(broken).collect(),
             faults: Fault::ALL.iter().map(|f| (f.as_str(), count(*f))).filter(|(_, n)| *n > 0).collect(),
+            spread: Spreading::of(reports),
         }
     }
 
@@ -204,6 +282,9 @@ impl Found {
         if cx.format.is_for_people() {
             let faults: Vec<String> = self.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
             eprintln!("\nfaults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+            if let Some(spread) = &self.spread {
+                eprintln!("{}", spread.line());
+            }
             for broken in &self.violations {
                 eprintln!("\nseed {} breaks {}: {}\n  {}", broken.seed, broken.oracle, broken.detail, broken.replay);
             }

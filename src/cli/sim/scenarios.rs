@@ -13,6 +13,18 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("clocks", include_str!("../../../configs/scenarios/clocks.toml")),
     ("mixed", include_str!("../../../configs/scenarios/mixed.toml")),
     ("five", include_str!("../../../configs/scenarios/five.toml")),
+    ("spread-100", include_str!("../../../configs/scenarios/spread-100.toml")),
+    ("spread-1000", include_str!("../../../configs/scenarios/spread-1000.toml")),
+    ("spread-3000", include_str!("../../../configs/scenarios/spread-3000.toml")),
+    ("idle-10", include_str!("../../../configs/scenarios/idle-10.toml")),
+    ("idle-100", include_str!("../../../configs/scenarios/idle-100.toml")),
+    ("idle-1000", include_str!("../../../configs/scenarios/idle-1000.toml")),
+    ("deaths", include_str!("../../../configs/scenarios/deaths.toml")),
+    ("third", include_str!("../../../configs/scenarios/third.toml")),
+    ("churn", include_str!("../../../configs/scenarios/churn.toml")),
+    ("weather", include_str!("../../../configs/scenarios/weather.toml")),
+    ("partitions", include_str!("../../../configs/scenarios/partitions.toml")),
+    ("slow", include_str!("../../../configs/scenarios/slow.toml")),
 ];
 
 /// All that come with the program.

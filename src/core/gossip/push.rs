@@ -25,6 +25,8 @@ use crate::core::time::Mono;
 
 /// What an entry costs on the wire beyond its names and value, in bytes, roughly.
 const ENTRY_OVERHEAD: usize = 72;
+/// Prunes wait for each other for so many times `push_delay`.
+const WISHES_WAIT: u32 = 5;
 /// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
 /// instance: it is told again.
 const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
@@ -62,6 +64,7 @@ struct Lane {
     told_at: Mono,
     /// What to tell the peer next: graft (true) or prune an origin.
     wishes: BTreeMap<u32, bool>,
+    next_wishes: Mono,
     outbox: Outbox,
     /// A flush is on its way to the network.
     sending: bool,
@@ -120,6 +123,7 @@ impl Push {
             told: Bits::default(),
             told_at: now,
             wishes: BTreeMap::new(),
+            next_wishes: Mono::ZERO,
             outbox: Outbox::default(),
             sending: false,
             next_flush: Mono::ZERO,
@@ -289,7 +293,8 @@ impl Push {
     pub fn flush(&mut self, cx: &mut Cx<'_>, store: &Store) {
         let params = &self.params.gossip;
         for (link, lane) in &mut self.lanes {
-            if !lane.wishes.is_empty() {
+            if lane.wishes_due() <= cx.now.mono {
+                lane.next_wishes = cx.now.mono + params.push_delay * WISHES_WAIT;
                 lane.tell_wishes(cx, *link, &self.origins);
             }
             if !lane.is_due(cx.now.mono) {
@@ -308,8 +313,11 @@ impl Push {
 
     /// When a flush is due that waits for nothing but time.
     pub fn deadline(&self) -> Mono {
-        let waiting = |lane: &&Lane| !lane.sending && !lane.outbox.is_empty();
-        self.lanes.values().filter(waiting).map(|lane| lane.next_flush).min().unwrap_or(Mono::NEVER)
+        let due = |lane: &Lane| match lane.sending || lane.outbox.is_empty() {
+            true => lane.wishes_due(),
+            false => lane.next_flush.min(lane.wishes_due()),
+        };
+        self.lanes.values().map(due).min().unwrap_or(Mono::NEVER)
     }
 
     /// Keys waiting in all outboxes.
@@ -327,6 +335,15 @@ impl Lane {
     fn untell(&mut self, number: u32) {
         if self.told.clear(number) {
             self.wishes.insert(number, true);
+        }
+    }
+
+    /// Who has no parent cannot wait; prunes come in crowds when trees are learned, and can.
+    fn wishes_due(&self) -> Mono {
+        match self.wishes.is_empty() {
+            true => Mono::NEVER,
+            false if self.wishes.values().any(|graft| *graft) => Mono::ZERO,
+            false => self.next_wishes,
         }
     }
 
@@ -485,7 +502,7 @@ mod tests {
 
         fn ready(&mut self) {
             (1..9).for_each(|link| self.push.on_ready(LinkId(link)));
-            self.now = self.now + Duration::from_millis(5);
+            self.now = self.now + Duration::from_millis(20);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::core::consensus::Group;
 use crate::core::hard_state::Position;
-use crate::core::id::{GroupId, Term};
+use crate::core::id::{GroupId, NodeId, Term};
 use crate::core::ledger::document::Document;
 use crate::core::node::Node;
 use crate::core::time::Now;
@@ -25,6 +25,16 @@ impl Node {
             disk_wait: self.writes.oldest_wait(now.mono),
             refused_entries: self.refusals.iter().map(|(why, (n, who))| (*why, *n, who.clone())).collect(),
         }
+    }
+
+    /// What this node takes another for; `None` if it does not know it.
+    pub fn life_of(&self, node: &NodeId) -> Option<Liveness> {
+        self.liveness.state_of(node)
+    }
+
+    /// Keys that wait to be sent, in the outboxes of all links.
+    pub fn waiting(&self) -> usize {
+        self.gossip.waiting()
     }
 
     fn group_view(&self) -> GroupView {

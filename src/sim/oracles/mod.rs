@@ -14,6 +14,7 @@ pub mod reads;
 pub mod stamps;
 pub mod merges;
 pub mod acks;
+pub mod spread;
 
 use crate::core::hard_state::{Position, Record};
 use crate::core::id::{GroupId, Voter};
@@ -56,6 +57,8 @@ pub struct Oracles {
     pub merges: merges::Merges,
     /// Acknowledged writes.
     pub acks: acks::Acks,
+    /// Copies, bytes, deaths.
+    pub spread: spread::Spread,
 }
 
 /// Who does something, and what is durable where it does it.

@@ -1,0 +1,142 @@
+//! Spreading and watching: copies of updates, bytes by type, how soon deaths are seen, and deaths that are none.
+
+use std::collections::BTreeMap;
+
+use crate::core::message::Message;
+use crate::sim::oracles::Verdict;
+use crate::sim::scenario::Expect;
+
+/// Fewer copies than this, and updates have got lost or become one on the way: nothing was measured.
+const COPIES_MIN: f64 = 0.95;
+
+/// What was counted of spreading.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// Virtual time of counting, in microseconds.
+    pub counted_us: u64,
+    /// Nodes at its end.
+    pub nodes: u64,
+    /// Entries written by their origins.
+    pub updates: u64,
+    /// Entries that came by push.
+    pub pushed: u64,
+    /// Entries that came by repair.
+    pub repaired: u64,
+    /// Messages and bytes sent, by type.
+    pub sent: BTreeMap<&'static str, (u64, u64)>,
+    /// Times from a process's end to another's word that it is dead, in microseconds.
+    pub deaths_us: Vec<u64>,
+    /// Processes that were declared dead while they ran.
+    pub false_deaths: u64,
+    /// Most keys that waited in the outboxes of one node.
+    pub waiting_max: u64,
+    /// Time from when all was whole to when everybody was equal, in microseconds.
+    pub equal_us: Option<u64>,
+}
+
+impl Spread {
+    /// A message was sent; `bytes` of its frame.
+    pub fn sent(&mut self, message: &Message, bytes: usize) {
+        let count = self.sent.entry(message.type_name()).or_default();
+        *count = (count.0 + 1, count.1 + bytes as u64);
+    }
+
+    /// A message was received.
+    pub fn received(&mut self, message: &Message) {
+        match message {
+            Message::SensorUpdate(update) => self.pushed += update.entries.len() as u64,
+            Message::StateUpdate(update) => self.repaired += update.entries.len() as u64,
+            _ => {}
+        }
+    }
+
+    /// Copies of each update that came to each other node by push, on average.
+    pub fn copies(&self) -> Option<f64> {
+        let wanted = self.updates * self.nodes.saturating_sub(1);
+        (wanted > 0).then(|| self.pushed as f64 / wanted as f64)
+    }
+
+    /// Bytes sent per node and second, heartbeats apart.
+    pub fn bytes_per_s(&self) -> Option<f64> {
+        let all = self.sent.iter().filter(|(kind, _)| !kind.starts_with("HEARTBEAT"));
+        let bytes: u64 = all.map(|(_, (_, bytes))| bytes).sum();
+        let seconds = self.counted_us as f64 / 1e6 * self.nodes as f64;
+        (seconds > 0.0 && bytes > 0).then(|| bytes as f64 / seconds)
+    }
+
+    /// The time within which this share of the living saw a death, in milliseconds.
+    pub fn dead_within_ms(&self, share: f64) -> Option<f64> {
+        let mut all = self.deaths_us.clone();
+        all.sort_unstable();
+        let at = ((all.len() as f64 * share).ceil() as usize).max(1) - 1;
+        all.get(at).map(|us| *us as f64 / 1e3)
+    }
+
+    /// Adds what another run counted.
+    pub fn add(&mut self, other: &Self) {
+        // Times add up, nodes do not: a rate is per node of a run.
+        self.counted_us += other.counted_us;
+        self.nodes = self.nodes.max(other.nodes);
+        self.updates += other.updates;
+        self.pushed += other.pushed;
+        self.repaired += other.repaired;
+        for (kind, (n, bytes)) in &other.sent {
+            let count = self.sent.entry(kind).or_default();
+            *count = (count.0 + n, count.1 + bytes);
+        }
+        self.deaths_us.extend(&other.deaths_us);
+        self.false_deaths += other.false_deaths;
+        self.waiting_max = self.waiting_max.max(other.waiting_max);
+        self.equal_us = self.equal_us.max(other.equal_us);
+    }
+
+    /// Judges what was counted while things went wrong, or nothing did.
+    ///
+    /// # Errors
+    /// If a scenario expects better.
+    pub fn judge(&self, expect: &Expect) -> Verdict {
+        let over = |what: &str, measured: Option<f64>, most: Option<f64>| match (measured, most) {
+            (_, None) => Ok(()),
+            (None, Some(_)) => Err(format!("no {what} were measured")),
+            (Some(measured), Some(most)) if measured > most => Err(format!("{measured:.3} {what}, {most} at most")),
+            _ => Ok(()),
+        };
+        over("copies of each update a node", self.copies(), expect.copies_max)?;
+        if expect.copies_max.is_some() && self.copies().is_none_or(|copies| copies < COPIES_MIN) {
+            return Err(format!("only {:?} copies of each update a node", self.copies()));
+        }
+        over("bytes a node and second", self.bytes_per_s(), expect.bytes_per_s_max)?;
+        over("ms until 99 of 100 saw a death", self.dead_within_ms(0.99), expect.dead_within_ms)?;
+        if expect.no_false_death && self.false_deaths > 0 {
+            return Err(format!("{} times somebody alive was declared dead", self.false_deaths));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::message::session::Keepalive;
+
+    #[test]
+    fn each_expectation_is_judged() {
+        let mut spread = Spread { counted_us: 1_000_000, nodes: 3, updates: 10, pushed: 20, ..Spread::default() };
+        spread.sent(&Message::Keepalive(Keepalive {}), 600);
+        spread.deaths_us = vec![1_000, 2_000_000];
+        let good = Expect {
+            copies_max: Some(1.05),
+            bytes_per_s_max: Some(600.0),
+            dead_within_ms: Some(2000.0),
+            no_false_death: true,
+            ..Expect::default()
+        };
+        assert_eq!(spread.judge(&good), Ok(()));
+        assert!(Spread { pushed: 22, ..spread.clone() }.judge(&good).is_err(), "too many copies");
+        assert!(Spread { pushed: 10, ..spread.clone() }.judge(&good).is_err(), "too few");
+        assert!(Spread { deaths_us: vec![2_000_001], ..spread.clone() }.judge(&good).is_err());
+        assert!(Spread { deaths_us: vec![], ..spread.clone() }.judge(&good).is_err(), "nothing measured is no pass");
+        assert!(Spread { false_deaths: 1, ..spread.clone() }.judge(&good).is_err());
+        assert!(spread.judge(&Expect { bytes_per_s_max: Some(100.0), ..good }).is_err());
+    }
+}
