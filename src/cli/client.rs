@@ -74,6 +74,11 @@ impl Client {
         Self { http: http.expect("a client without TLS has nothing to fail on"), target }
     }
 
+    /// The same client, asking this address alone.
+    pub fn at(&self, addr: &str) -> Self {
+        Self { target: Target { addrs: vec![addr.to_owned()], cluster: None }, http: self.http.clone() }
+    }
+
     fn request(&self, addr: &str, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{addr}{path}"))
     }

@@ -47,6 +47,9 @@ pub struct LocalNode {
     pub listen: String,
     /// Where its API is.
     pub api: String,
+    /// The network namespace in which its process runs, if not the one of whoever starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Its directory: configuration, data, log.
     pub dir: PathBuf,
 }

@@ -4,6 +4,7 @@ pub mod error;
 pub mod output;
 
 mod bench;
+mod chaos;
 mod checkpoint;
 mod client;
 mod cluster;
@@ -99,6 +100,8 @@ enum Verb {
     Load(Box<load::LoadArgs>),
     /// Run the same nodes under virtual time and faults, from a seed
     Sim(sim::SimArgs),
+    /// Hurt a running local cluster, and judge what its clients saw
+    Chaos(chaos::ChaosArgs),
     /// Check or show a configuration
     Config(config::ConfigArgs),
     /// Look for what is wrong with this machine or cluster
@@ -166,6 +169,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Bench(args) => bench::run(&cx, args),
         Verb::Load(args) => load::run(&cx, *args),
         Verb::Sim(args) => sim::run(&cx, args),
+        Verb::Chaos(args) => chaos::run(&cx, &args),
         Verb::Config(args) => config::run(&cx, args),
         Verb::Doctor(args) => wait_for(doctor::run(&cx, args)),
         Verb::Top(args) => wait_for(top::run(&cx, args)),

@@ -3,8 +3,8 @@
 mod destroy;
 mod list;
 mod logs;
-mod nodes;
-mod process;
+pub mod nodes;
+pub mod process;
 mod recover;
 mod start;
 mod status;

@@ -1,5 +1,6 @@
 //! `sensorctl cluster kill`, `restart`, `add-node` and `remove-node`.
 
+use std::process::Child;
 use std::time::Duration;
 
 use clap::Args;
@@ -85,7 +86,7 @@ pub async fn restart(cx: &Context, args: RestartArgs) -> Result<(), CliError> {
 }
 
 /// Starts a node's process and waits until it answers.
-async fn run_node(node: &LocalNode, set: &[String]) -> Result<(), CliError> {
+pub async fn run_node(node: &LocalNode, set: &[String]) -> Result<Child, CliError> {
     let mut child = process::spawn(node, set)?;
     let client = Client::new(Target { addrs: vec![node.api.clone()], cluster: None });
     let answer = async {
@@ -102,7 +103,8 @@ async fn run_node(node: &LocalNode, set: &[String]) -> Result<(), CliError> {
         }
     };
     let in_time = tokio::time::timeout(START_PATIENCE, answer).await;
-    in_time.unwrap_or_else(|_| Err(CliError::unreachable(format!("{} runs but does not answer", node.id))))
+    in_time.unwrap_or_else(|_| Err(CliError::unreachable(format!("{} runs but does not answer", node.id))))?;
+    Ok(child)
 }
 
 fn config_of(cluster: &LocalCluster) -> Result<ClusterConfig, CliError> {

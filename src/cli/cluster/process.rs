@@ -1,6 +1,8 @@
 //! The processes of a local cluster: started apart from the terminal, found again by pid and start time.
 
 use std::fs::{self, OpenOptions};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,11 +37,39 @@ pub fn spawn(node: &LocalNode, extra: &[String]) -> Result<std::process::Child, 
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    if let Some(namespace) = &node.namespace {
+        enter(&mut command, namespace)?;
+    }
     let child = command.spawn().map_err(|error| CliError::because("a node's process cannot be started", &error))?;
     let pid = child.id();
     let started = Processes::look(&[pid]).started(pid).unwrap_or_default();
     write_json(&node.pid_file(), &ProcessRef { pid, started })?;
     Ok(child)
+}
+
+/// Lets the process begin in a network namespace made by `ip netns add`.
+#[cfg(target_os = "linux")]
+fn enter(command: &mut Command, namespace: &str) -> Result<(), CliError> {
+    let path = Path::new("/run/netns").join(namespace);
+    let file = fs::File::open(&path).map_err(|error| {
+        CliError::because(format!("network namespace {namespace} cannot be entered"), &error)
+            .hint(format!("`ip netns add {namespace}` makes it, as root"))
+    })?;
+    let enter = move || {
+        // SAFETY: a plain system call on a file that is open, between fork and exec.
+        match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: what runs between fork and exec makes one system call and allocates nothing.
+    unsafe { command.pre_exec(enter) };
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn enter(_: &mut Command, namespace: &str) -> Result<(), CliError> {
+    Err(CliError::usage(format!("network namespace {namespace}: there are none on this system")))
 }
 
 /// Processes as they were at one look.

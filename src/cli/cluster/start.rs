@@ -162,6 +162,7 @@ pub fn local_node(config: &ClusterConfig, i: usize, root: &Path) -> LocalNode {
         region: node.region.clone(),
         listen: config.listen(i),
         api: config.api(i),
+        namespace: node.namespace.clone(),
         dir: root.join("nodes").join(&node.id),
     }
 }
@@ -175,7 +176,8 @@ pub fn write_node(config: &ClusterConfig, i: usize, node: &LocalNode) -> Result<
 
 /// Says which port is taken before anything is started.
 fn ports_are_free(cluster: &LocalCluster) -> Result<(), CliError> {
-    for node in &cluster.nodes {
+    // What is free in another namespace cannot be seen from here.
+    for node in cluster.nodes.iter().filter(|node| node.namespace.is_none()) {
         for (what, addr) in [("peer", &node.listen), ("API", &node.api)] {
             if let Err(error) = TcpListener::bind(addr) {
                 return Err(CliError::failed(format!("{what} address {addr} of {} cannot be had: {error}", node.id))

@@ -49,6 +49,9 @@ pub struct ClusterNode {
     /// API address, if not the one that follows from the base port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// The network namespace in which its process runs, made by `ip netns add`, if not the one of whoever starts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Settings of this node alone, by section.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub settings: Table,
@@ -127,6 +130,7 @@ impl ClusterConfig {
                     voter: i < 3,
                     listen: None,
                     api: None,
+                    namespace: None,
                     settings: Table::new(),
                     sources,
                 });
@@ -212,6 +216,7 @@ impl ClusterConfig {
             voter: false,
             listen: Some(listen),
             api: Some(api),
+            namespace: None,
             settings: Table::new(),
             sources: own_sources(number),
         });
