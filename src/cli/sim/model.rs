@@ -1,6 +1,7 @@
 //! `sim model`: the group's every order of events, walked exhaustively.
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Context;
@@ -20,22 +21,22 @@ pub struct ModelArgs {
     #[arg(long, default_value_t = 1)]
     checkpoints: u64,
     /// Crashes on one path
-    #[arg(long, default_value_t = 1)]
-    crashes: u32,
-    /// Messages that come twice on one path
     #[arg(long, default_value_t = 0)]
-    repeats: u32,
+    crashes: u8,
+    /// Steps on one path whose writes stay open for a while, to be lost by a crash
+    #[arg(long, default_value_t = 0)]
+    late_writes: u8,
+    /// Voters added on one path
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    additions: u8,
     /// Voters taken out on one path
     #[arg(long, default_value_t = 0)]
-    removals: u32,
-    /// Messages in flight at a time; beyond, the oldest is lost
-    #[arg(long, default_value_t = 4)]
-    in_flight: usize,
+    removals: u8,
     /// Steps on one path
-    #[arg(long, default_value_t = 200)]
-    depth: usize,
-    /// States after which the walk stops; 10 million take about 1 GiB
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1000)]
+    depth: u32,
+    /// States after which the walk stops; 100 million take about 4 GiB
+    #[arg(long, default_value_t = 10_000_000)]
     states: u64,
 }
 
@@ -44,7 +45,9 @@ struct Walked {
     schema: &'static str,
     states: u64,
     steps: u64,
-    depth: usize,
+    depth: u32,
+    members: u64,
+    messages: u64,
     complete: bool,
     reached: std::collections::BTreeMap<&'static str, u64>,
     states_per_s: f64,
@@ -68,14 +71,20 @@ pub fn run(cx: &Context, args: &ModelArgs) -> Result<(), CliError> {
         terms: args.terms,
         checkpoints: args.checkpoints,
         crashes: args.crashes,
-        repeats: args.repeats,
+        late_writes: args.late_writes,
+        additions: args.additions,
         removals: args.removals,
-        in_flight: args.in_flight,
         depth: args.depth,
         states: args.states,
     };
     let begun = crate::shell::clock::machine_micros();
-    let report = walk(&bounds);
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a template");
+    let bar = ProgressBar::new_spinner().with_style(style);
+    let report = walk(&bounds, &mut |report| {
+        bar.set_message(format!("{} states, {} steps, depth {}", report.states, report.steps, report.depth));
+        bar.tick();
+    });
+    bar.finish_and_clear();
     let took_us = (crate::shell::clock::machine_micros() - begun).max(1);
     let (violation, path) = report.violation.map_or((None, Vec::new()), |(broken, path)| (Some(broken), path));
     let walked = Walked {
@@ -83,6 +92,8 @@ pub fn run(cx: &Context, args: &ModelArgs) -> Result<(), CliError> {
         states: report.states,
         steps: report.steps,
         depth: report.depth,
+        members: report.members,
+        messages: report.messages,
         complete: report.complete,
         reached: report.reached,
         states_per_s: report.states as f64 * 1e6 / took_us as f64,

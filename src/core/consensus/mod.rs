@@ -14,10 +14,12 @@
 mod checkpoint;
 mod election;
 mod membership;
+mod portrait;
 mod reads;
 
 pub use checkpoint::Snapshot;
 pub use membership::{Member, VoterChange};
+pub use portrait::{Names, Pen, Word};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -207,28 +209,6 @@ impl Group {
         group
     }
 
-    /// All that this group's future depends on but time, as text: for walks over its states. Writes are named by how
-    /// many are unanswered before them.
-    pub fn portrait(&self, writes: &Writes) -> String {
-        let ahead = |write: PersistSeq| writes.ahead(write);
-        let part = match &self.part {
-            Part::Follower => "follower".to_owned(),
-            Part::Candidate(campaign) => format!("{campaign:?}"),
-            Part::Leader(leading) => {
-                format!("{:?} {} {} {:?}", leading.acks, leading.settled, leading.current, leading.change)
-            }
-        };
-        let held: Vec<String> = self.held.iter().map(|(write, held)| format!("{} {held:?}", ahead(*write))).collect();
-        let fetching = (&self.bodyless, self.raise_to, self.learning);
-        format!(
-            "{:?} {part} {:?} {} {} {held:?} {fetching:?}",
-            self.hard,
-            self.leader,
-            ahead(self.term_write),
-            ahead(self.accepted_write),
-        )
-    }
-
     /// True if this node leads and its last proposal is committed in its own term.
     pub fn is_settled(&self) -> bool {
         matches!(&self.part, Part::Leader(leading) if leading.settled)
@@ -242,6 +222,22 @@ impl Group {
     /// Which group this is.
     pub fn id(&self) -> &GroupId {
         &self.id
+    }
+
+    /// Under which identity this node votes.
+    pub fn me(&self) -> &Voter {
+        &self.me
+    }
+
+    /// True if this node leads and its next checkpoint changes the voters.
+    pub fn is_changing(&self) -> bool {
+        matches!(&self.part, Part::Leader(leading) if leading.change.is_some())
+    }
+
+    /// True while this document is being fetched.
+    pub fn awaits(&self, hash: &Hash) -> bool {
+        self.raise_to.is_some_and(|target| target.hash == *hash)
+            || self.learning.is_some_and(|target| target.hash == *hash)
     }
 
     /// Its durable state, as it stands in memory.
