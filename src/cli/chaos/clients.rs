@@ -172,6 +172,7 @@ impl Asker {
                 unit: None,
                 sigma: None,
                 quality: None,
+                note: None,
                 time: None,
             };
             let what = What::Put { channel: channel.clone(), value, ack };
