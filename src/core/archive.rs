@@ -39,6 +39,8 @@ const FETCH_ATTEMPTS: u32 = 20;
 const DOCUMENTS_CACHED: usize = 64;
 /// Bodies kept in memory.
 const BODIES_CACHED: usize = 2;
+/// Peers that may wait for one thing that is on its way to us.
+const AWAITED_MAX: usize = 64;
 /// Fetches of peers that may wait for our disk at a time.
 const LOADS_MAX: usize = 64;
 /// Hours for which one body each is kept.
@@ -60,6 +62,9 @@ pub struct Archive {
     hourly: BTreeMap<u64, HeldBody>,
     fetches: BTreeMap<(Content, Hash), Fetch>,
     loads: BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>,
+    /// Peers that asked for what is on its way to us, and from which offset on: documents run down the tree by which
+    /// their announcement came.
+    awaited: BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>,
     gaps: Vec<Gap>,
     facts: Vec<Fact>,
 }
@@ -99,6 +104,7 @@ impl Archive {
             hourly: BTreeMap::new(),
             fetches: BTreeMap::new(),
             loads: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             gaps: Vec::new(),
             facts: Vec::new(),
         };
@@ -231,6 +237,7 @@ impl Archive {
         if fetch.attempts >= FETCH_ATTEMPTS {
             cx.notice(Notice::FetchFailed { hash: key.1, peer: fetch.from.clone() });
             self.fetches.remove(&key);
+            self.serve_awaited(key);
             return;
         }
         fetch.due = cx.now.mono + FETCH_PATIENCE;
@@ -279,6 +286,7 @@ impl Archive {
         let bytes = std::mem::take(&mut fetch.bytes);
         if length == total && self.take_content(chunk.content, chunk.hash, &bytes) {
             self.fetches.remove(&key);
+            self.serve_awaited(key);
             self.facts.push(Fact::Arrived { content: chunk.content, hash: chunk.hash, from: from.clone() });
         } else {
             cx.notice(Notice::FetchFailed { hash: chunk.hash, peer: from.clone() });
@@ -310,6 +318,12 @@ impl Archive {
             return;
         }
         let key = (fetch.content, fetch.hash);
+        if self.fetches.get(&key).is_some_and(|under_way| under_way.from != *from) {
+            let awaited = self.awaited.entry(key).or_default();
+            if awaited.len() < AWAITED_MAX {
+                return awaited.push((from.clone(), fetch.offset));
+            }
+        }
         let gone = fetch.content == Content::Body && !self.written.contains(&fetch.hash);
         if gone || self.loads.len() >= LOADS_MAX {
             let message = chunk(fetch.content, fetch.hash, None, fetch.offset);
@@ -321,6 +335,19 @@ impl Archive {
             cx.fx.push(Effect::Load { content: fetch.content, hash: fetch.hash });
         }
         waiting.push((from.clone(), fetch.offset));
+    }
+
+    /// What was on its way is here, or will not come: answers those who asked meanwhile.
+    fn serve_awaited(&mut self, key: (Content, Hash)) {
+        let (content, hash) = key;
+        for (to, offset) in self.awaited.remove(&key).unwrap_or_default() {
+            let held = match content {
+                Content::Document => self.documents.get(&hash).map(|(document, _)| document.bytes().as_bytes()),
+                Content::Body => self.bodies.get(&hash).map(Body::packed),
+            };
+            let message = chunk(content, hash, held, offset);
+            self.facts.push(Fact::Send { to, message });
+        }
     }
 
     /// Serves those who waited for the disk; the content stays in memory for their next chunks.

@@ -84,6 +84,8 @@ pub(crate) struct Member {
     pub channels: Vec<Channel>,
     /// When its process last ended, in microseconds.
     pub died: u64,
+    /// When it last began.
+    pub born: u64,
 }
 
 /// In a cluster larger than this some judges look at some nodes only.
@@ -92,6 +94,8 @@ const LARGE: usize = 256;
 const LOOKED_AT: usize = 32;
 /// In a region with more observers than this they join by any address.
 const MANY_OBSERVERS: usize = 16;
+/// A process that has just begun may still be taken for what it was.
+const NEWS_TRAVEL_US: u64 = 1_000_000;
 /// A process paused for longer may rightly be taken for dead.
 const PAUSE_TOLERATED_US: u64 = 1_000_000;
 
@@ -227,6 +231,7 @@ impl Cluster {
             gone: false,
             channels,
             died: 0,
+            born: 0,
         });
         number
     }
@@ -388,6 +393,7 @@ impl Cluster {
         let member = &mut self.members[m];
         member.clock.reboot(at, origin);
         member.life += 1;
+        member.born = at;
         member.wake_at = u64::MAX;
         member.paused_until = 0;
         let (identity, recovered) = member.disk.recover();
@@ -417,6 +423,10 @@ impl Cluster {
         });
         self.members[m].wake_at = u64::MAX;
         self.members[m].died = at;
+        if self.phase == Phase::Faults {
+            let others = self.members.iter().filter(|member| member.node.is_some()).count();
+            self.oracles.spread.deaths_expected += others as u64;
+        }
         self.net.process_died(&mut self.queue, m, fin);
         self.break_on(verdict);
     }
@@ -521,7 +531,7 @@ impl Cluster {
         let verdict = self.oracles.told(actor, notice);
         match notice {
             Notice::BecameLeader { .. } => self.elections += 1,
-            Notice::Died { node } => self.on_death_told(node),
+            Notice::Died { node } => self.on_death_told(m, node),
             Notice::FutureDropped { .. } => self.oracles.merges.reborn(m),
             Notice::ClockReset => {
                 // What it stamped in a refused future is stamped anew, with lower stamps.
@@ -535,12 +545,15 @@ impl Cluster {
     }
 
     /// Somebody says that a node is dead.
-    fn on_death_told(&mut self, node: &NodeId) {
+    fn on_death_told(&mut self, by: usize, node: &NodeId) {
         let (now, counting) = (self.queue.now(), self.phase == Phase::Faults);
         let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
         if victim.node.is_none() {
+            if self.members[by].born > victim.died {
+                return; // It hears of what was before it.
+            }
             self.oracles.spread.deaths_us.push(now - victim.died);
-        } else if victim.paused_until < now + PAUSE_TOLERATED_US {
+        } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
             self.oracles.spread.false_deaths += 1;
         }
     }

@@ -295,11 +295,16 @@ impl Cluster {
     fn lose_third(&mut self, rng: &mut Rng) -> bool {
         let mut all: Vec<usize> = (0..self.members.len()).collect();
         rng.shuffle(&mut all);
-        for m in all.into_iter().take(self.members.len() / 3) {
+        all.truncate(self.members.len() / 3);
+        all.retain(|m| self.members[*m].node.is_some());
+        // Those that die with it see no death.
+        let pairs = (all.len() * all.len().saturating_sub(1) / 2) as u64;
+        for m in all {
             self.crash(m, true);
             let away = 10_000_000 + rng.below(2_000_000) as u64;
             self.queue.after(away, What::Start { member: m });
         }
+        self.oracles.spread.deaths_expected -= pairs;
         true
     }
 

@@ -169,13 +169,13 @@ impl Node {
     }
 
     /// A checkpoint of our region is said to be committed.
-    pub(super) fn on_checkpoint_ref(&mut self, cx: &mut Cx<'_>, origin: &NodeId, checkpoint: &CheckpointRef) {
+    pub(super) fn on_checkpoint_ref(&mut self, cx: &mut Cx<'_>, from: &NodeId, checkpoint: &CheckpointRef) {
         if checkpoint.region != self.params.region {
             return;
         }
         let position = Position { index: checkpoint.index, hash: checkpoint.hash };
         if let Some(group) = &mut self.group {
-            group.learn(cx, &mut self.writes, &mut self.archive, position, origin);
+            group.learn(cx, &mut self.writes, &mut self.archive, position, from);
         }
     }
 

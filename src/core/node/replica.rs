@@ -139,7 +139,9 @@ impl Node {
         let any = !spread.is_empty() || !watched.is_empty();
         for fact in spread {
             match fact {
-                gossip::Fact::Accepted { key, entry, meaning, .. } => self.on_accepted(cx, key, entry, meaning),
+                gossip::Fact::Accepted { from, key, entry, meaning } => {
+                    self.on_accepted(cx, &from, key, entry, meaning)
+                }
                 gossip::Fact::Refused { from, key, why } => self.note_refusal(cx, from, key, why),
                 gossip::Fact::OwnOrigin { key, entry } => self.on_own_origin(cx, key, entry),
                 gossip::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
@@ -155,14 +157,15 @@ impl Node {
         any
     }
 
-    fn on_accepted(&mut self, cx: &mut Cx<'_>, key: Key, entry: Entry, meaning: Meaning) {
+    fn on_accepted(&mut self, cx: &mut Cx<'_>, from: &NodeId, key: Key, entry: Entry, meaning: Meaning) {
         match &meaning {
             Meaning::Node(info) => {
                 self.liveness.on_member(cx, &self.me.node, &key.origin, info, entry.stamp);
                 self.gossip.on_member(&key.origin, info, self.liveness.state_of(&key.origin));
             }
             Meaning::Leader(claim) => self.on_claim(&key.origin, claim.clone()),
-            Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, &key.origin, checkpoint),
+            // Whoever brought the word is nearer to the leader, and has the document first.
+            Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, from, checkpoint),
             Meaning::Forget(node, forget) => self.apply_forget(cx, &node.clone(), forget.up_to),
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));

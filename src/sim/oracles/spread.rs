@@ -26,6 +26,8 @@ pub struct Spread {
     pub sent: BTreeMap<&'static str, (u64, u64)>,
     /// Times from a process's end to another's word that it is dead, in microseconds.
     pub deaths_us: Vec<u64>,
+    /// How many of those times there should be: one for each death and each other process that then ran.
+    pub deaths_expected: u64,
     /// Processes that were declared dead while they ran.
     pub false_deaths: u64,
     /// Most keys that waited in the outboxes of one node.
@@ -64,11 +66,12 @@ impl Spread {
         (seconds > 0.0 && bytes > 0).then(|| bytes as f64 / seconds)
     }
 
-    /// The time within which this share of the living saw a death, in milliseconds.
+    /// The time within which this share of the living saw a death, in milliseconds; `None` if fewer ever did.
     pub fn dead_within_ms(&self, share: f64) -> Option<f64> {
         let mut all = self.deaths_us.clone();
         all.sort_unstable();
-        let at = ((all.len() as f64 * share).ceil() as usize).max(1) - 1;
+        let expected = self.deaths_expected.max(all.len() as u64);
+        let at = ((expected as f64 * share).ceil() as usize).max(1) - 1;
         all.get(at).map(|us| *us as f64 / 1e3)
     }
 
@@ -85,6 +88,7 @@ impl Spread {
             *count = (count.0 + n, count.1 + bytes);
         }
         self.deaths_us.extend(&other.deaths_us);
+        self.deaths_expected += other.deaths_expected;
         self.false_deaths += other.false_deaths;
         self.waiting_max = self.waiting_max.max(other.waiting_max);
         self.equal_us = self.equal_us.max(other.equal_us);
@@ -135,6 +139,7 @@ mod tests {
         assert!(Spread { pushed: 22, ..spread.clone() }.judge(&good).is_err(), "too many copies");
         assert!(Spread { pushed: 10, ..spread.clone() }.judge(&good).is_err(), "too few");
         assert!(Spread { deaths_us: vec![2_000_001], ..spread.clone() }.judge(&good).is_err());
+        assert!(Spread { deaths_expected: 3, ..spread.clone() }.judge(&good).is_err(), "one never saw it");
         assert!(Spread { deaths_us: vec![], ..spread.clone() }.judge(&good).is_err(), "nothing measured is no pass");
         assert!(Spread { false_deaths: 1, ..spread.clone() }.judge(&good).is_err());
         assert!(spread.judge(&Expect { bytes_per_s_max: Some(100.0), ..good }).is_err());
