@@ -395,7 +395,7 @@ impl Overlay {
             return;
         }
         self.due = Mono::NEVER;
-        self.wanted.retain(|_, until| *until > now);
+        self.give_back_unwanted(cx);
         self.look_after_lost(cx);
         self.contact(cx);
         self.reach(cx);
@@ -406,6 +406,28 @@ impl Overlay {
             self.shed(cx);
         }
         self.swap(cx);
+    }
+
+    /// Who was wanted for a while is given back, unless the link is one of few.
+    fn give_back_unwanted(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let over: Vec<NodeId> =
+            self.wanted.iter().filter(|(_, until)| **until <= now).map(|(node, _)| node.clone()).collect();
+        for node in over {
+            self.wanted.remove(&node);
+            let degree = self.params.gossip.overlay_degree;
+            let Some(link) = self.by_node.get(&node).copied() else { continue };
+            let spare = self.links.get(&link).is_some_and(|neighbour| {
+                let enough = if neighbour.foreign { self.params.gossip.cross_links } else { degree };
+                neighbour.ours && self.count(neighbour.foreign).0 > enough && (neighbour.foreign || !self.is_small())
+            });
+            if spare && !self.is_kept(&node) {
+                self.ask_back(cx, link);
+            }
+        }
+        if let Some(until) = self.wanted.values().min().copied() {
+            self.wait_for(until);
+        }
     }
 
     fn wait_for(&mut self, at: Mono) {
@@ -798,6 +820,22 @@ mod tests {
         world.with(|overlay, cx| overlay.on_deadline(cx));
         let asked = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Release(_), .. });
         assert_eq!(world.fx.iter().filter(asked).count(), 8, "all beyond twice the degree");
+    }
+
+    #[test]
+    fn who_was_wanted_for_a_while_is_given_back() {
+        let mut world = World::new(100);
+        world.pass(SECONDS(30), true);
+        let linked = |node: &NodeId| world.overlay.by_node.contains_key(node);
+        let wanted = (0..100).map(|n| name(&format!("n{n}"))).find(|node| !linked(node)).unwrap();
+        let now = world.now;
+        world.overlay.want(now, &wanted);
+        world.pass(SECONDS(5), true);
+        let link = world.overlay.by_node[&wanted];
+        assert!(world.overlay.links[&link].asked == Mono::ZERO, "not yet");
+        world.now = world.now + SECONDS(6);
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+        assert!(world.overlay.links[&link].asked > world.now);
     }
 
     #[test]

@@ -49,7 +49,7 @@ const CHUNK_LOOKS: usize = 20_000;
 const ANSWERS_MAX: usize = 4;
 /// One partner in so many is drawn from all members without a link, so that a region cut off from its neighbours is
 /// found. Each costs a connection: more would be most of an idle node's traffic.
-const AFAR_EVERY: u64 = 16;
+const AFAR_EVERY: u64 = 64;
 /// Repair intervals without a word after which an exchange is given up.
 const PATIENCE: u32 = 5;
 
