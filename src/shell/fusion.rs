@@ -381,7 +381,7 @@ impl Watching {
             min: known.and_then(|rule| rule.min),
             max: known.and_then(|rule| rule.max),
             drift_after_ms: self.config.drift_after.as_millis() as u64,
-            silent_after_ms: params.fusion.params().ttl_ms,
+            silent_after_ms: params.fusion.params().ttl_ms.saturating_mul(3),
         }
     }
 }

@@ -97,6 +97,8 @@ const MEMORY: f64 = 8.0;
 const NOISE_MEMORY: f64 = 200.0;
 /// Before this many readings nothing is usual.
 const WARM: u32 = 20;
+/// Leaps in a row after which the next is a new level.
+const LEAPS_MAX: u32 = 3;
 /// Mean of |x'' | of white noise of standard deviation 1: the root of 6 times the root of 2 over pi.
 const SECOND_DIFFERENCE: f64 = 1.954_410_047_6;
 
@@ -111,6 +113,9 @@ pub struct Diagnosis {
     peers_at_run: Option<f64>,
     leaps: f64,
     since_leap: u32,
+    /// Leaps in a row from `level`, which may yet turn out to be a new level.
+    leaping: u32,
+    level: f64,
     noise: f64,
     noise_usual: f64,
     away: f64,
@@ -131,6 +136,8 @@ impl Diagnosis {
             peers_at_run: None,
             leaps: 0.0,
             since_leap: u32::MAX,
+            leaping: 0,
+            level: value,
             noise: 0.0,
             noise_usual: 0.0,
             away: 0.0,
@@ -156,7 +163,7 @@ impl Diagnosis {
             return Some(Fault::Range);
         }
         let spike = self.is_spike(value, limits);
-        self.learn_leaps(at, spike);
+        self.learn_leaps(at, value, spike);
         self.learn_noise(at, value, limits);
         self.learn_run(at, value, limits, peers);
         if let Some(peers) = peers {
@@ -204,7 +211,7 @@ impl Diagnosis {
         }
     }
 
-    /// Far from the middle of the last five: once three of five are there it is the new level, and no spike.
+    /// Far from the middle of the last five, and from the last value that was no leap; a ramp is neither for long.
     fn is_spike(&self, value: f64, limits: &Limits) -> bool {
         if self.seen <= WARM {
             return false;
@@ -212,17 +219,25 @@ impl Diagnosis {
         let mut recent = self.recent;
         recent.sort_unstable_by(f64::total_cmp);
         let usual = (10.0 * self.noise_usual).max(5.0 * limits.sigma.unwrap_or(0.0));
-        usual > 0.0 && (value - recent[2]).abs() > usual
+        usual > 0.0 && (value - recent[2]).abs() > usual && (value - self.level).abs() > usual
     }
 
-    /// A leap now and then is forgotten; more than one in five readings is a fault. If most readings leap, there is no
-    /// level left to leap from: that is noise.
-    fn learn_leaps(&mut self, at: Wall, leap: bool) {
+    /// A leap is one once the sensor has come back; three in a row that do not come back are a new level. Now and then
+    /// it is forgotten; more than one in five readings is a fault. If most readings leap, there is no level left to
+    /// leap from: that is noise.
+    fn learn_leaps(&mut self, at: Wall, value: f64, leap: bool) {
         self.leaps += (if leap { 1.0 } else { 0.0 } - self.leaps) / MEMORY;
         self.since_leap = if leap { 0 } else { self.since_leap.saturating_add(1) };
         let score = self.scores[Fault::Spike as usize];
-        let next = match leap && self.leaps <= 0.5 {
-            true => score + (1.0 - score) / 6.0,
+        if leap && self.leaping < LEAPS_MAX {
+            self.leaping += 1;
+            return;
+        }
+        let back = if leap { 0 } else { std::mem::take(&mut self.leaping) };
+        self.leaping = 0;
+        self.level = value;
+        let next = match back > 0 && self.leaps <= 0.5 {
+            true => (0..back).fold(score, |score, _| score + (1.0 - score) / 6.0),
             false => score * (1.0 - 1.0 / (3.0 * MEMORY)),
         };
         self.set(Fault::Spike, next, at);
