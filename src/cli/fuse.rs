@@ -89,7 +89,7 @@ async fn watch(cx: &Context, client: &Client, args: &FuseArgs) -> Result<(), Cli
 const COLUMNS: &[Column] = &[
     text("quantity"),
     text("group"),
-    text("region").wide(),
+    text("region"),
     number("estimate"),
     text("unit"),
     number("interval"),
@@ -155,10 +155,12 @@ fn line(row: &EstimateRow) -> String {
     let unit = row.unit.as_deref().map(|unit| format!(" {unit}")).unwrap_or_default();
     let value = row.value.map_or_else(|| "?".to_owned(), |value| value_text(value, row.sigma));
     let interval = row.interval.map(|interval| interval_text(interval, row.sigma)).unwrap_or_default();
+    let region = row.region.as_ref().filter(|region| **region != row.group);
+    let region = region.map(|region| format!(" ({region})")).unwrap_or_default();
     let notes = notes(row);
     let notes = if notes.is_empty() { notes } else { format!("; {notes}") };
     format!(
-        "{} {}: {value}{unit}  {interval}  used {} of {}  tolerates {} of {}{notes}",
+        "{} {}{region}: {value}{unit}  {interval}  used {} of {}  tolerates {} of {}{notes}",
         row.quantity, row.group, row.used, row.n, row.tolerates, row.n
     )
 }

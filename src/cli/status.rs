@@ -79,6 +79,9 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
     Ok(status)
 }
 
+/// Faulty sensors that are named; `sensorctl sensors` names all of a node.
+const FAULTS_SHOWN: usize = 8;
+
 const COLUMNS: &[Column] = &[
     text("node"),
     text("region"),
@@ -109,7 +112,9 @@ pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
     let faults = status.nodes.iter().flat_map(|node| node.faults.iter().map(move |fault| (node, fault)));
     let faults: Vec<String> = faults.map(|(node, f)| format!("{}:{} ({})", node.id, f.channel, f.fault)).collect();
     if !faults.is_empty() {
-        writeln!(out, "faulty sensors: {}", faults.join(", "))?;
+        let more = if faults.len() > FAULTS_SHOWN { ", …" } else { "" };
+        let shown = faults.iter().take(FAULTS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        writeln!(out, "{} faulty sensors: {shown}{more}", faults.len())?;
     }
     if status.healthy {
         writeln!(out, "\x1b[32mhealthy\x1b[0m")?;

@@ -78,7 +78,7 @@ fn a_faulty_sensor_is_marked_and_shown() {
         (&sensors["faults"][0]["channel"], &sensors["faults"][0]["fault"]),
         (&"hall/heat".into(), &"range".into())
     );
-    assert!(c.ok(&["status"]).contains("faulty sensors: gw-1:hall/heat (range)"));
+    assert!(c.ok(&["status"]).contains("1 faulty sensors: gw-1:hall/heat (range)"));
 }
 
 #[test]
@@ -117,6 +117,9 @@ fn a_real_office_is_fused_and_the_sun_condemns_nobody() {
     assert_eq!(recorded["condemned"].as_array().map(Vec::len), Some(0), "{}", recorded["condemned"]);
     let third = &recorded["points"][3];
     assert_eq!(third["faulty"], 3);
-    assert!(third["coverage"].as_f64().unwrap() >= 0.98, "{third}");
+    assert_eq!(third["fault"], "collusion, against clean neighbours");
+    // The sun takes its part of the budget too.
+    assert!(third["coverage"].as_f64().unwrap() >= 0.95, "{third}");
+    assert!(recorded["points"][0]["coverage"].as_f64().unwrap() >= 0.99, "{}", recorded["points"][0]);
     assert!(third["rms_fused"].as_f64() < third["rms_mean"].as_f64(), "{third}");
 }

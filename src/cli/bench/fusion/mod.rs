@@ -26,8 +26,9 @@ pub struct FusionArgs {
     /// A recording: CSV with a header timestamp,node,sensor,value, plain or gzip; besides made-up sensors
     #[arg(value_name = "DATA", requires = "truth")]
     data: Option<PathBuf>,
-    /// Where its sensors are: CSV with a header node,x_m,y_m. The truth at a sensor is what it says itself while it is
-    /// held out, and its nearest neighbours are fused
+    /// Where its sensors are: CSV with a header node,x_m,y_m. Each sensor is held out in turn and its nearest neighbours
+    /// are fused while some of them lie; the truth is the median of what they said before, and what the held-out
+    /// sensor says itself
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
     /// The recorded sensor
@@ -92,7 +93,7 @@ struct Point {
     coverage_marzullo: f64,
     /// Median of the standard uncertainty over that of the healthy sensors alone.
     sigma_ratio: f64,
-    /// Widest interval over the widest of a healthy sensor.
+    /// Widest interval that was not called inconsistent, over the widest of a healthy sensor.
     width_ratio: f64,
     /// Share of windows that were called inconsistent.
     inconsistent: f64,
@@ -259,6 +260,7 @@ struct Tally {
 }
 
 /// One window: what all sensors say, and what the healthy ones among them say.
+#[derive(Clone, Copy)]
 struct Window<'a> {
     truth: f64,
     /// How far what is taken for the truth may itself be from it, as a standard deviation.
@@ -290,6 +292,9 @@ impl Tally {
         self.inconsistent += u64::from(fused.status != crate::core::fusion::estimate::Status::Ok);
         if let Some(alone) = fuse(window.healthy, terms, window.at).sigma {
             self.ratios.push(sigma / alone);
+        }
+        if fused.status != crate::core::fusion::estimate::Status::Ok {
+            return;
         }
         let widest =
             window.healthy.iter().map(|m| 2.0 * terms.coverage * width(m, terms, window.at)).fold(0.0, f64::max);

@@ -216,7 +216,7 @@ fn members(nodes: &[Node], of: usize, window: usize, plan: &Plan, spread: f64, a
     speaking.take(plan.neighbours).map(|(name, value)| member(name, value, plan.sigma, spread, at)).collect()
 }
 
-/// The scale of what nodes say less the median of what their neighbours say.
+/// The standard deviation of what nodes say from the median of what their neighbours say.
 fn spread(nodes: &[Node], neighbours: usize) -> f64 {
     let mut differences = Vec::new();
     for node in nodes {
@@ -224,17 +224,19 @@ fn spread(nodes: &[Node], neighbours: usize) -> f64 {
             let near = node.near.iter().filter_map(|j| nodes[*j].windows[window]).take(neighbours);
             let mut near: Vec<(f64, u64)> = near.map(|value| (value, 1)).collect();
             if let (Some(value), Some(median)) = (value, robust::median(&mut near)) {
-                differences.push((value - median, 1));
+                differences.push(value - median);
             }
         }
     }
-    robust::mad(&differences, 0.0).unwrap_or(1.0)
+    (differences.iter().map(|d: &f64| d * d).sum::<f64>() / differences.len().max(1) as f64).sqrt().max(1e-9)
 }
 
-/// Held-out nodes against their neighbours, of which more and more are moved by ten spreads, all alike.
+/// The neighbours of held-out nodes, of which more and more are moved by ten spreads, all alike: against the median of
+/// what the neighbours said before that, and against what the held-out node says itself.
 fn points(plan: &Plan, nodes: &[Node], spread: f64, terms: &Terms, progress: &ProgressBar) -> Vec<Point> {
     let most = plan.neighbours / 2 + 1;
-    let mut tallies: Vec<Tally> = (0..=most).map(|_| Tally::default()).collect();
+    let none = || (0..=most).map(|_| Tally::default()).collect::<Vec<_>>();
+    let (mut clean, mut held_out) = (none(), none());
     let mut rng = Rng::new(plan.seed);
     for window in 0..nodes[0].windows.len() {
         progress.inc(1);
@@ -243,7 +245,7 @@ fn points(plan: &Plan, nodes: &[Node], spread: f64, terms: &Terms, progress: &Pr
         }
         let at = Wall::from_millis(1_000_000_000_000 + window as u64 * WINDOW_MS);
         for (i, node) in nodes.iter().enumerate() {
-            let Some(truth) = node.windows[window] else { continue };
+            let Some(own) = node.windows[window] else { continue };
             let mut all = members(nodes, i, window, plan, spread, at);
             if all.len() < plan.neighbours {
                 continue;
@@ -252,17 +254,25 @@ fn points(plan: &Plan, nodes: &[Node], spread: f64, terms: &Terms, progress: &Pr
             for j in (1..all.len()).rev() {
                 all.swap(j, rng.below(j + 1));
             }
-            for (faulty, tally) in tallies.iter_mut().enumerate() {
+            let mut values: Vec<(f64, u64)> = all.iter().filter_map(|member| Some((member.value?, 1))).collect();
+            let median = robust::median(&mut values).expect("there are neighbours");
+            for faulty in 0..=most {
                 let mut lying = all.clone();
                 for member in &mut lying[..faulty] {
                     member.value = member.value.map(|value| value + 10.0 * spread);
                 }
                 let truth_sigma = (spread * spread + plan.sigma * plan.sigma).sqrt();
-                tally.add(&Window { truth, truth_sigma, all: &lying, healthy: &all[faulty..], at }, terms);
+                let window = Window { truth: median, truth_sigma: 0.0, all: &lying, healthy: &all[faulty..], at };
+                clean[faulty].add(&window, terms);
+                held_out[faulty].add(&Window { truth: own, truth_sigma, ..window }, terms);
             }
         }
     }
-    tallies.into_iter().enumerate().map(|(faulty, tally)| tally.point("collusion", faulty as u64)).collect()
+    let named = [("collusion, against clean neighbours", clean), ("collusion, against the held-out sensor", held_out)];
+    let points = named.into_iter().flat_map(|(name, tallies)| {
+        tallies.into_iter().enumerate().map(move |(faulty, tally)| tally.point(name, faulty as u64))
+    });
+    points.collect()
 }
 
 /// What the neighbours of every node say in every window.

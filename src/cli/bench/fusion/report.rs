@@ -8,7 +8,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;ma
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}table{border-collapse:collapse;font-size:13px}\
 td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #e3e6ea}td:first-child,th:first-child{text-align:left}\
 .charts{display:grid;grid-template-columns:1fr 1fr;gap:1.5em}figure{margin:0}figcaption{font-weight:600;margin-bottom:.3em}\
-svg{width:100%;height:auto}.note{color:#57606a}";
+svg{width:100%;height:auto}.legend{margin:.2em 0 0;font-size:13px;font-weight:600}.legend span{margin-right:1em}.note{color:#57606a}";
 
 /// A line of a chart: its name, its colour, and how to read it off a point.
 type Series = (&'static str, &'static str, fn(&Point) -> f64);
@@ -127,17 +127,18 @@ fn chart(out: &mut String, points: &[&Point], series: &[Series], tolerates: u64,
         LEFT + (WIDTH - LEFT) / 2.0,
         HEIGHT - 4.0
     );
-    for (i, (name, colour, read)) in series.iter().enumerate() {
+    for (_, colour, read) in series {
         let line: Vec<String> =
             points.iter().map(|point| format!("{:.1},{:.1}", x(point.faulty as f64), y(read(point)))).collect();
-        let label_y = TOP + 12.0 + 14.0 * i as f64 + if top == 1.0 { 60.0 } else { 0.0 };
         let _ = write!(
             out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <text x=\"{}\" y=\"{label_y}\" fill=\"{colour}\" font-weight=\"600\">{name}</text>",
-            line.join(" "),
-            LEFT + 8.0
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            line.join(" ")
         );
     }
-    out.push_str("</svg>");
+    out.push_str("</svg><p class=\"legend\">");
+    for (name, colour, _) in series {
+        let _ = write!(out, "<span style=\"color:{colour}\">&#9644; {name}</span> ");
+    }
+    out.push_str("</p>");
 }
