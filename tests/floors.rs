@@ -9,7 +9,8 @@ const FLOORS: &[&[&str]] = &[
     &["voters", "state", "ledger", "fusion"],
     &["message", "hard_state", "notice", "event", "effect", "params", "cx", "view", "writes"],
     &["consensus", "archive", "session", "gossip", "liveness"],
-    &["hierarchy", "node"],
+    &["hierarchy"],
+    &["node"],
 ];
 
 /// Machines that may look at each other all the same, and why.

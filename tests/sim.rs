@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sensorctl::sim::cluster::{Report, run};
 use sensorctl::sim::fault::Fault;
 use sensorctl::sim::oracles::Violation;
-use sensorctl::sim::scenario::{Scenario, Timing};
+use sensorctl::sim::scenario::{Load, Scenario, Timing};
 use sensorctl::sim::swarm::{Cut, Plan};
 use sensorctl::sim::trace::Trace;
 
@@ -57,6 +57,41 @@ fn rules_hold_under_a_storm_of_faults() {
     }
     let on = stormy().faults;
     assert!(on.keys().all(|fault| struck.contains_key(fault)), "every kind of fault has struck: {struck:?}");
+}
+
+#[test]
+fn rules_hold_between_regions_under_a_storm_of_faults() {
+    let common = [
+        (Fault::Crash, 0.2),
+        (Fault::CrashMidStep, 0.0003),
+        (Fault::Pause, 0.1),
+        (Fault::Reset, 0.3),
+        (Fault::Isolate, 0.1),
+        (Fault::OneWay, 0.1),
+        (Fault::Loss, 0.03),
+        (Fault::Duplicate, 0.03),
+        (Fault::Reorder, 0.03),
+        (Fault::StuckDisk, 0.1),
+        (Fault::Wipe, 0.02),
+        (Fault::RegionCut, 0.2),
+        (Fault::RegionSplit, 0.2),
+        (Fault::RegionLoss, 0.1),
+        (Fault::LeaderCrash, 0.3),
+    ];
+    let load = Load { channels: 1, period_ms: 2_000, ..Load::default() };
+    let faults = BTreeMap::from(common);
+    let scenario = Scenario { regions: 3, wan_ms: (10, 300), duration_s: 10.0, load, faults, ..Scenario::default() };
+    let mut struck = BTreeMap::new();
+    for seed in 1..=8 {
+        let report = go(&scenario, seed);
+        assert_eq!(report.violation, None, "seed {seed}");
+        for (fault, n) in report.faults.iter().filter(|(_, n)| *n > 0) {
+            *struck.entry(fault).or_insert(0) += n;
+        }
+    }
+    for fault in [Fault::RegionCut, Fault::RegionSplit, Fault::RegionLoss, Fault::LeaderCrash] {
+        assert!(struck.contains_key(&fault), "{fault:?} has struck: {struck:?}");
+    }
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Client {
         Self { target: Target { addrs: vec![addr.to_owned()], cluster: None }, http: self.http.clone() }
     }
 
+    /// The same, asking these addresses instead.
+    pub fn asking(&self, addrs: Vec<String>) -> Self {
+        Self { target: Target { addrs, cluster: self.target.cluster.clone() }, ..self.clone() }
+    }
+
     fn request(&self, addr: &str, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{addr}{path}"))
     }

@@ -30,17 +30,22 @@ pub async fn run(cx: &Context, args: GetArgs) -> Result<(), CliError> {
     let path = format!("/v1/readings?pattern={}{as_of}", encode(&args.pattern));
     let readings: Readings = client.get(&path, PATIENCE).await?;
     output::print(cx.format, &readings, &readings.readings, || rows(&readings.readings))?;
+    if cx.format.is_for_people() {
+        for way in &readings.forwarded {
+            let age = way.newest_age_ms.map(|age| format!(", the newest {} old", duration_ms(age))).unwrap_or_default();
+            match (&way.node, &way.error) {
+                (Some(node), _) => eprintln!("{} of region {} from {node}{age}", counted(way.readings), way.region),
+                (None, why) => eprintln!("region {} did not answer: {}", way.region, why.as_deref().unwrap_or("?")),
+            }
+        }
+    }
     if readings.readings.is_empty() && cx.format.is_for_people() {
         eprintln!("no reading matches {}", args.pattern);
     }
     Ok(())
 }
 
-/// A query value: everything but plain characters becomes %XX.
-pub fn encode(text: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/*:".contains(byte);
-    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
+pub use crate::core::pattern::encode;
 
 const COLUMNS: &[Column] = &[
     text("node"),
@@ -77,6 +82,10 @@ fn cells(reading: &ReadingRow) -> Vec<String> {
         reading.stamp.clone(),
         reading.note.clone().unwrap_or_default(),
     ]
+}
+
+fn counted(readings: u64) -> String {
+    if readings == 1 { "1 reading".into() } else { format!("{readings} readings") }
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ const COLUMNS: &[Column] = &[
     number("age"),
     number("alive"),
     number("voters"),
+    number("observers"),
+    number("lag"),
     text("hash").wide(),
 ];
 
@@ -46,7 +48,9 @@ fn rows(regions: &[RegionStatus]) -> Rows {
             or_dash(checkpoint.map(|checkpoint| checkpoint.index)),
             or_dash(checkpoint.map(|checkpoint| duration_ms(checkpoint.age_ms))),
             region.alive.to_string(),
-            region.voters.to_string(),
+            format!("{}/{}", region.voters_alive, region.voters),
+            region.observers_alive.to_string(),
+            or_dash(region.lag_ms.map(|lag| duration_ms(lag as u64))),
             or_dash(checkpoint.map(|checkpoint| checkpoint.hash.clone())),
         ]);
     }

@@ -65,6 +65,7 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
         let Some(part) = parts.remove(&node.id) else { continue };
         status.reasons.extend(part.reasons.iter().map(|reason| format!("{}: {reason}", node.id)));
         node.role = part.role;
+        node.leads_top = part.leads_top;
         node.term = part.term;
         node.entries = part.entries;
         node.checkpoint_index = part.checkpoint_index;
@@ -73,6 +74,10 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
         node.pid = part.pid;
         node.reasons = part.reasons;
         node.faults = part.faults;
+    }
+    for region in &mut status.regions {
+        let lags = status.nodes.iter().filter(|node| node.region == region.id).filter_map(|node| node.lag_ms);
+        region.lag_ms = lags.reduce(f64::max);
     }
     status.reasons.dedup();
     status.healthy = status.reasons.is_empty();
@@ -104,11 +109,15 @@ const COLUMNS: &[Column] = &[
 /// Prints a status.
 pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
     if !format.is_for_people() {
-        return output::print(format, status, &status.nodes, || rows(status));
+        return output::print(format, status, &status.nodes, || all_rows(status));
     }
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}\n", summary(status))?;
-    writeln!(out, "{}\n", rows(status).to_table(format == Format::Wide))?;
+    if status.mode == "hierarchical" {
+        writeln!(out, "{}", tree(status, format == Format::Wide))?;
+    } else {
+        writeln!(out, "{}\n", all_rows(status).to_table(format == Format::Wide))?;
+    }
     let faults = status.nodes.iter().flat_map(|node| node.faults.iter().map(move |fault| (node, fault)));
     let faults: Vec<String> = faults.map(|(node, f)| format!("{}:{} ({})", node.id, f.channel, f.fault)).collect();
     if !faults.is_empty() {
@@ -124,13 +133,59 @@ pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Nodes of one region that are listed one by one; beyond, only its leader and those something is wrong with.
+const LISTED: usize = 12;
+
+/// Regions with their leaders and newest checkpoints, and under each its nodes.
+fn tree(status: &Status, wide: bool) -> String {
+    let mut text = String::new();
+    for region in &status.regions {
+        let leads = status.nodes.iter().any(|node| node.leads_top && node.region == region.id);
+        let crown = if leads { "  \x1b[33mleads the top\x1b[0m" } else { "" };
+        let leader = match &region.leader {
+            Some(leader) => format!("leader \x1b[1m{leader}\x1b[0m in term {}", region.term),
+            None => "\x1b[31mno leader\x1b[0m".to_owned(),
+        };
+        let checkpoint = region.checkpoint.as_ref().map_or_else(
+            || "no checkpoint".to_owned(),
+            |at| format!("checkpoint {} {} ago", at.index, duration_ms(at.age_ms)),
+        );
+        let lag = region.lag_ms.map(|lag| format!(", lag {}", duration_ms(lag as u64))).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "\x1b[1m{}\x1b[0m  {leader}, {checkpoint}, voters {}/{}, observers {}{lag}{crown}",
+            region.id, region.voters_alive, region.voters, region.observers_alive
+        );
+        let all: Vec<&NodeStatus> = status.nodes.iter().filter(|node| node.region == region.id).collect();
+        let notable = |node: &NodeStatus| Some(&node.id) == region.leader.as_ref() || node.liveness != "alive";
+        let shown: Vec<&NodeStatus> =
+            all.iter().filter(|node| wide || all.len() <= LISTED || notable(node)).copied().collect();
+        let table = rows(status, &shown).to_table(wide);
+        table.lines().for_each(|line| {
+            let _ = writeln!(text, "  {line}");
+        });
+        if shown.len() < all.len() {
+            let _ = writeln!(text, "  … and {} more, all alive; `-o wide` lists them", all.len() - shown.len());
+        }
+        let _ = writeln!(text);
+    }
+    let placed = |node: &&NodeStatus| !status.regions.iter().any(|region| region.id == node.region);
+    let homeless: Vec<&NodeStatus> = status.nodes.iter().filter(placed).collect();
+    if !homeless.is_empty() {
+        let table = rows(status, &homeless).to_table(wide);
+        let _ = writeln!(text, "in no region of the cluster\n{table}\n");
+    }
+    text
+}
+
 /// Who leads, since when, and how far agreement and repair have come.
 fn summary(status: &Status) -> String {
     let id = status.cluster.id.as_ref().map_or_else(|| "not formed yet".to_owned(), |id| id[..12].to_owned());
     let mut line = format!("cluster \x1b[1m{}\x1b[0m ({id}), {}", status.cluster.name, status.mode);
     match &status.leader {
         Some(leader) => {
-            let _ = write!(line, ", leader \x1b[1m{leader}\x1b[0m in term {}", status.term);
+            let what = if status.mode == "hierarchical" { "top-level leader" } else { "leader" };
+            let _ = write!(line, ", {what} \x1b[1m{leader}\x1b[0m in term {}", status.term);
         }
         None => {
             let _ = write!(line, ", \x1b[31mno leader\x1b[0m in term {}", status.term);
@@ -138,7 +193,8 @@ fn summary(status: &Status) -> String {
     }
     if let Some(checkpoint) = &status.checkpoint {
         let age = duration_ms(checkpoint.age_ms);
-        let _ = write!(line, ", checkpoint {} ({}) {age} ago", checkpoint.index, &checkpoint.hash[..12]);
+        let what = if status.mode == "hierarchical" { "global checkpoint" } else { "checkpoint" };
+        let _ = write!(line, ", {what} {} ({}) {age} ago", checkpoint.index, &checkpoint.hash[..12]);
     }
     if let Some(converged) = status.converged {
         let _ = write!(line, ", {:.0}% converged", converged * 100.0);
@@ -146,9 +202,13 @@ fn summary(status: &Status) -> String {
     line
 }
 
-fn rows(status: &Status) -> Rows {
+fn all_rows(status: &Status) -> Rows {
+    rows(status, &status.nodes.iter().collect::<Vec<_>>())
+}
+
+fn rows(status: &Status, nodes: &[&NodeStatus]) -> Rows {
     let mut rows = Rows::new(COLUMNS);
-    for node in &status.nodes {
+    for node in nodes {
         let own = node.id == status.answered_by;
         rows.push(vec![
             node.id.clone(),

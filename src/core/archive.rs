@@ -261,6 +261,14 @@ impl Archive {
         }
     }
 
+    /// Takes a chunk that came through a relay, from whoever was asked.
+    pub fn on_relayed_body(&mut self, cx: &mut Cx<'_>, chunk: CheckpointBody, peers: &[NodeId]) {
+        let asked = self.fetches.get(&(chunk.content, chunk.hash)).map(|fetch| fetch.from.clone());
+        if let Some(from) = asked {
+            self.on_checkpoint_body(cx, &from, chunk, peers);
+        }
+    }
+
     /// Takes a chunk of what was asked for.
     pub fn on_checkpoint_body(&mut self, cx: &mut Cx<'_>, from: &NodeId, chunk: CheckpointBody, peers: &[NodeId]) {
         let key = (chunk.content, chunk.hash);

@@ -1,7 +1,7 @@
 //! Everything that can happen to a node.
 
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RequestId};
+use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RegionId, RequestId};
 use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::reading::Reading;
@@ -39,12 +39,18 @@ pub enum Event {
 pub enum Command {
     /// Write readings of this node, and answer when they are as safe as `ack` says.
     Put { readings: Vec<(Channel, Reading)>, ack: Ack },
-    /// The newest committed checkpoint of the node's region.
-    Latest { linearizable: bool },
+    /// The newest committed checkpoint of the node's region, or with `top` the newest global one.
+    Latest { linearizable: bool, top: bool },
     /// Drop a departed node's entries everywhere.
     Forget { node: NodeId },
     /// Take a node out of the voters (leader only).
     RemoveVoter { node: NodeId },
+    /// Have a flat cluster grow a top level (leader only).
+    Grow,
+    /// Add a region with these first voters (top-level leader only).
+    AddRegion { region: RegionId, voters: Vec<NodeId> },
+    /// Take a region out (top-level leader only).
+    RemoveRegion { region: RegionId },
 }
 
 /// When a write is acknowledged, by what it then survives.
@@ -109,6 +115,21 @@ pub enum RefusedCommand {
     /// The last voter stays.
     #[error("{0} is the only voter left: a cluster needs one")]
     LastVoter(NodeId),
+    /// There is no top level.
+    #[error("this cluster is flat: `sensorctl cluster grow` gives it a top level first")]
+    IsFlat,
+    /// The region's name has been used.
+    #[error("region {0} is part of the cluster, or was: a region's name is used once")]
+    KnownRegion(RegionId),
+    /// A region begins with its voters.
+    #[error("region {0} needs at least one voter to begin with")]
+    NoVoters(RegionId),
+    /// A node says that it is elsewhere, or nothing.
+    #[error("{0} is not known as a node of region {1}: start it with `region = \"{1}\"` first")]
+    NotOfRegion(NodeId, RegionId),
+    /// The last region stays.
+    #[error("{0} is the only region left: a cluster needs one")]
+    LastRegion(RegionId),
     /// The leader is still busy with something that must come first.
     #[error("the leader has not committed in its term yet; try again in a moment")]
     NotReady,

@@ -30,5 +30,7 @@ pub mod archive;
 pub mod session;
 pub mod gossip;
 pub mod liveness;
-// Floor 4: the whole.
+// Floor 4: what spans regions.
+pub mod hierarchy;
+// Floor 5: the whole.
 pub mod node;

@@ -99,4 +99,6 @@ pub enum StepDown {
     Removed,
     /// It was asked to leave.
     Leaving,
+    /// It leads its region no more (H1).
+    LostRegion,
 }

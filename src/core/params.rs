@@ -43,12 +43,14 @@ pub struct Params {
     pub gossip: GossipParams,
     /// Who is alive.
     pub liveness: LivenessParams,
-    /// Agreement.
+    /// Agreement in the region.
     pub consensus: ConsensusParams,
     /// How readings are fused.
     pub fusion: Rules,
     /// Whether this node's checkpoints carry estimates.
     pub estimates: bool,
+    /// Agreement between regions.
+    pub top: ConsensusParams,
 }
 
 /// How the replicated state spreads.
@@ -90,8 +92,10 @@ pub struct LivenessParams {
 pub struct ConsensusParams {
     /// Time between a leader's heartbeats.
     pub heartbeat_interval: Duration,
-    /// A follower that hears no leader for this long, drawn anew up to twice that, campaigns.
+    /// A follower that hears no leader for this long, drawn anew up to `election_spread` more, campaigns.
     pub election_timeout: Duration,
+    /// By how much an election timeout may exceed its shortest, in parts per thousand of that.
+    pub election_spread: u32,
     /// Time between checkpoints.
     pub checkpoint_interval: Duration,
     /// At most this many nodes of a region vote.
@@ -133,11 +137,30 @@ impl Default for ConsensusParams {
         Self {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(500),
+            election_spread: 1000,
             checkpoint_interval: Duration::from_secs(5),
             voters_max: 5,
             voter_replace_after: Duration::from_secs(30),
             bodies_kept: 100,
         }
+    }
+}
+
+impl ConsensusParams {
+    /// Defaults of the top group, whose round trips cross regions: keep its election timeout above ten of them.
+    pub fn top() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_millis(500),
+            election_timeout: Duration::from_secs(3),
+            election_spread: 667,
+            checkpoint_interval: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
+
+    /// An election timeout at its longest.
+    pub fn election_timeout_max(&self) -> Duration {
+        self.election_timeout + self.election_timeout * self.election_spread / 1000
     }
 }
 
@@ -163,6 +186,7 @@ impl Params {
             consensus: ConsensusParams::default(),
             fusion: Rules::default(),
             estimates: true,
+            top: ConsensusParams::top(),
         }
     }
 }

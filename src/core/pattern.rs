@@ -49,11 +49,22 @@ impl Pattern {
         Ok(Self { region, node, channel: glob(channel)? })
     }
 
+    /// Whether the pattern says which region, and this is one of them.
+    pub fn names_region(&self, region: &str) -> bool {
+        self.region.as_ref().is_some_and(|glob| glob.matches_with(region, OPTIONS))
+    }
+
     /// Whether the pattern names this reading.
     pub fn matches(&self, region: &str, node: &str, channel: &str) -> bool {
         let fits = |glob: &Option<Glob>, text: &str| glob.as_ref().is_none_or(|glob| glob.matches_with(text, OPTIONS));
         fits(&self.region, region) && fits(&self.node, node) && self.channel.matches_with(channel, OPTIONS)
     }
+}
+
+/// A query value: everything but plain characters becomes %XX.
+pub fn encode(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~/*:".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,12 @@ pub struct View {
     pub refused: Option<String>,
     /// Its part in its region's agreement.
     pub group: GroupView,
+    /// False while the cluster has no such region as the node's configuration names.
+    pub in_region: bool,
+    /// Its part in the agreement between regions, if the cluster has a top level.
+    pub top: Option<GroupView>,
+    /// All regions as far as it knows, by name; the own one alone in a flat cluster.
+    pub regions: Vec<RegionView>,
     /// Everyone it knows of, itself included, by name.
     pub members: Vec<MemberView>,
     /// Entries held, all channels.
@@ -52,6 +58,23 @@ pub struct GroupView {
     pub voters: Vec<Voter>,
     /// Newest committed checkpoint.
     pub checkpoint: Option<CheckpointView>,
+}
+
+/// A region as a node knows it from what the region's leader says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegionView {
+    /// Its name.
+    pub id: RegionId,
+    /// Its leader by the newest claim.
+    pub leader: Option<NodeId>,
+    /// That leader's term.
+    pub term: Term,
+    /// Its newest committed checkpoint.
+    pub checkpoint: Option<CheckpointView>,
+    /// Who votes there.
+    pub voters: Vec<Voter>,
+    /// Who votes for it at the top.
+    pub top_voters: Vec<Voter>,
 }
 
 /// A committed checkpoint in short.

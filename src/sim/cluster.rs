@@ -138,7 +138,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     fn new(plan: &Plan, trace: Trace) -> Self {
         let mut rng = Rng::new(plan.seed);
-        let net = Network::new(rng.fork());
+        let mut net = Network::new(rng.fork());
+        let (least, most) = plan.scenario.wan_ms;
+        net.wan_us = (least * 500, most * 500);
         let fault_rng = Fault::ALL.iter().map(|_| rng.fork()).collect();
         let mut cluster = Self {
             plan: plan.clone(),
@@ -248,6 +250,10 @@ impl Cluster {
         params.consensus.voter_replace_after = ms(timing.voter_replace_after_ms);
         params.consensus.voters_max = timing.voters_max;
         params.consensus.bodies_kept = timing.bodies_kept;
+        let top = &self.plan.scenario.top;
+        params.top.heartbeat_interval = ms(top.heartbeat_ms);
+        params.top.election_timeout = ms(top.election_timeout_ms);
+        params.top.checkpoint_interval = ms(top.checkpoint_ms);
         params
     }
 
@@ -401,6 +407,7 @@ impl Cluster {
         let now = member.clock.now(at);
         member.node = Some(Node::recover(member.params.clone(), identity, recovered, seed, now));
         self.oracles.merges.reborn(m);
+        self.oracles.hierarchy.reborn(&self.members[m].voter);
         self.trace.remark(at, self.members[m].id.as_str(), format_args!("starts"));
         self.judge("acknowledged", verdict);
         self.step(m, Event::Wake);

@@ -95,6 +95,14 @@ faults! {
     Hiccup = "hiccup",
     /// A packet is lost and sent again by TCP, and all behind it wait: probability per message.
     Retransmit = "retransmit",
+    /// A whole region is cut off from the others for a while: per second.
+    RegionCut = "region_cut",
+    /// The nodes of a region are split in two, each half with the other regions or without, for a while: per second.
+    RegionSplit = "region_split",
+    /// All processes of a region die: per second.
+    RegionLoss = "region_loss",
+    /// The leader of a region, or of the top, dies: per second.
+    LeaderCrash = "leader_crash",
 }
 
 impl Fault {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::event::Event;
-use crate::core::id::{Index, RegionId, Voter};
+use crate::core::id::{GroupId, Index, RegionId, Voter};
 use crate::core::rng::Rng;
 use crate::core::state::system::Addr;
 use crate::sim::cluster::Cluster;
@@ -195,6 +195,43 @@ impl Cluster {
                 self.members[m].paused_until = now + seconds(rng, 0.05, 1.0);
                 self.members[m].node.is_some()
             }
+            Fault::RegionCut => {
+                let region = self.group_of(m);
+                let inside: Vec<bool> = (0..n).map(|i| self.group_of(i) == region).collect();
+                let span = seconds(rng, 0.5, 8.0);
+                self.block(pairs(n, |a, b| inside[a] != inside[b]), span)
+            }
+            Fault::RegionSplit => {
+                let region = self.group_of(m);
+                let (side, outside) = ((0..n).map(|_| rng.chance(0.5)).collect::<Vec<_>>(), rng.chance(0.5));
+                let place: Vec<u8> =
+                    (0..n).map(|i| if self.group_of(i) != region { 2 } else { u8::from(side[i]) }).collect();
+                // One half stays with the others; or they are cut off from each other alone.
+                let cut =
+                    |a: u8, b: u8| (a.min(b) == 0 && a.max(b) == 1) || (outside && a.min(b) == 0 && a.max(b) == 2);
+                let span = seconds(rng, 0.5, 8.0);
+                self.block(pairs(n, |a, b| cut(place[a], place[b])), span)
+            }
+            Fault::RegionLoss => {
+                let region = self.group_of(m);
+                let there: Vec<usize> = (0..n).filter(|i| self.group_of(*i) == region).collect();
+                let mut any = false;
+                for i in there {
+                    any |= self.crash_for_a_while(i, true);
+                }
+                any
+            }
+            Fault::LeaderCrash => {
+                let top = rng.chance(0.3);
+                let leads = |i: &usize| {
+                    let node = self.members[*i].node.as_ref();
+                    node.is_some_and(
+                        |node| if top { node.top().is_some_and(|t| t.is_leader()) } else { node.is_leader() },
+                    )
+                };
+                let leaders: Vec<usize> = (0..n).filter(leads).collect();
+                rng.pick(&leaders).copied().is_some_and(|leader| self.crash_for_a_while(leader, true))
+            }
             Fault::CrashMidStep
             | Fault::Loss
             | Fault::Duplicate
@@ -331,8 +368,19 @@ impl Cluster {
         let from = self.oracles.ledger.newest(&group).map_or(Index(0), |at| at.index);
         let going = &self.members[m].voter;
         let mut known = self.oracles.quorums.documents_from(&group, from).peekable();
+        // At the top too: nothing is promised beyond a majority of regions, each with a majority of its voters.
+        let from = self.oracles.ledger.newest(&GroupId::Top).map_or(Index(0), |at| at.index);
+        let mut global = self.oracles.quorums.documents_from(&GroupId::Top, from);
+        let top_stays = self.plan.scenario.regions == 1
+            || global.all(|document| {
+                let stays = |voter: &Voter| voter != going && !self.lost.contains_key(voter);
+                document.voters_in(&GroupId::Top).is_none_or(|voters| {
+                    voters.regions().values().all(|all| 2 * all.iter().filter(|v| stays(v)).count() > all.len())
+                })
+            });
         // A voter added to a lost one's place may be on its way: one at a time.
-        known.peek().is_some()
+        top_stays
+            && known.peek().is_some()
             && known.all(|document| {
                 document.voters_in(&group).is_none_or(|voters| {
                     !voters.iter().any(|voter| self.lost.contains_key(voter))

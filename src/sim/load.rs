@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::event::{Ack, Command, Event, Reply};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, Hash, RequestId};
+use crate::core::id::{Channel, GroupId, Hash, RequestId};
 use crate::core::reading::Reading;
 use crate::core::state::entry::Key;
 use crate::sim::cluster::Cluster;
@@ -119,9 +119,10 @@ impl Cluster {
             return;
         }
         let id = self.request();
-        let group = self.group_of(m);
+        let top = self.plan.scenario.regions > 1 && self.rng.chance(0.5);
+        let group = if top { GroupId::Top } else { self.group_of(m) };
         self.oracles.reads.asked(id, &group);
-        self.ask(m, id, Command::Latest { linearizable: true });
+        self.ask(m, id, Command::Latest { linearizable: true, top });
     }
 
     /// An operator asks for something.

@@ -105,6 +105,8 @@ pub struct Network {
     distance: Vec<Vec<Distance>>,
     /// By member: factor on every latency.
     slowness: Vec<u64>,
+    /// Shortest and longest one-way latency between regions, in microseconds.
+    pub wan_us: (u64, u64),
     /// Strength of mangling now.
     pub mangling: Mangling,
     /// What mangling has done.
@@ -121,6 +123,7 @@ impl Network {
             blocked: Vec::new(),
             distance: Vec::new(),
             slowness: Vec::new(),
+            wan_us: (15_000, 55_000),
             mangling: Mangling::default(),
             mangled: Mangled::default(),
         }
@@ -168,7 +171,10 @@ impl Network {
             Distance::Host => (20, 60),
             Distance::Lan => (120, 300),
             // A fixed part for each pair, so that triangles are not all equal.
-            Distance::Wan => (15_000 + 4_000 * ((from * 7 + to * 7) % 11) as u64, 4_000),
+            Distance::Wan => {
+                let (least, most) = self.wan_us;
+                (least + (most - least) / 10 * ((from * 7 + to * 7) % 11) as u64, 4_000)
+            }
         };
         // Exponential jitter: rarely long, as queues are.
         let jitter = -(1.0 - self.rng.unit()).ln() * tail as f64;
@@ -479,6 +485,8 @@ fn is_agreement(message: &Message) -> bool {
             | Message::ElectionVote(_)
             | Message::CheckpointPropose(_)
             | Message::CheckpointAck(_)
+            | Message::Relay(_)
+            | Message::RelayAnswer(_)
     )
 }
 

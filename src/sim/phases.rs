@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::core::consensus::Group;
 use crate::core::id::{GroupId, Index, Voter};
 use crate::core::node::Node;
 use crate::core::view::Liveness;
@@ -25,6 +26,8 @@ pub(crate) enum Phase {
 /// Election timeouts within which a whole quorum must commit: for elections to settle, links to be made again,
 /// clocks to be believed and what a deposed leader left behind to be fetched.
 const QUORUM_TIMEOUTS: u64 = 60;
+/// The same at the top, on top of that, in its own longer timeouts.
+const TOP_TIMEOUTS: u64 = 20;
 /// Virtual time within which everybody must be equal once all is whole, in microseconds.
 const EQUAL_WITHIN_US: u64 = 120_000_000;
 /// Time between looks, in microseconds.
@@ -100,12 +103,22 @@ impl Cluster {
     }
 
     fn groups(&self) -> BTreeSet<GroupId> {
-        (0..self.members.len()).map(|m| self.group_of(m)).collect()
+        let regions = (0..self.members.len()).map(|m| self.group_of(m));
+        regions.chain(self.is_hierarchical().then_some(GroupId::Top)).collect()
+    }
+
+    fn is_hierarchical(&self) -> bool {
+        self.plan.scenario.regions > 1
+    }
+
+    /// Whether a member takes part in a group.
+    fn belongs(&self, m: usize, group: &GroupId) -> bool {
+        *group == GroupId::Top || self.group_of(m) == *group
     }
 
     fn set_goal(&mut self, phase: Phase, within_us: u64) {
         self.phase = phase;
-        let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect();
+        let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect::<Vec<_>>();
         let begun = self.queue.now();
         self.goal = Goal { begun, by: begun + within_us, from, whole: BTreeSet::new() };
         let at = self.queue.now();
@@ -130,7 +143,11 @@ impl Cluster {
     }
 
     fn begin_quorum(&mut self) {
-        self.set_goal(Phase::Quorum, QUORUM_TIMEOUTS * self.plan.scenario.timing.election_timeout_ms * 1000);
+        let scenario = &self.plan.scenario;
+        let within = QUORUM_TIMEOUTS * scenario.timing.election_timeout_ms;
+        let within =
+            if self.is_hierarchical() { within + TOP_TIMEOUTS * scenario.top.election_timeout_ms } else { within };
+        self.set_goal(Phase::Quorum, within * 1000);
         self.undo_all();
         self.net.calm(&mut self.queue);
         let at = self.queue.now();
@@ -141,7 +158,14 @@ impl Cluster {
             }
         }
         let mut whole = BTreeSet::new();
-        for group in self.groups() {
+        let mut groups: Vec<GroupId> = self.groups().into_iter().filter(|group| *group != GroupId::Top).collect();
+        if self.is_hierarchical() {
+            // H5: any minority of regions may be lost. What is left of them is no goal.
+            self.rng.shuffle(&mut groups);
+            groups.truncate(groups.len() / 2 + 1);
+            self.goal.from.retain(|(group, _)| *group == GroupId::Top || groups.contains(group));
+        }
+        for group in groups {
             whole.extend(self.draw_quorum(&group));
         }
         for m in 0..self.members.len() {
@@ -165,7 +189,7 @@ impl Cluster {
     /// Whether a document has come up whose voters the whole members are no quorum of.
     fn has_grown_beyond(&self) -> bool {
         let has = |voter: &Voter| self.goal.whole.iter().any(|m| self.members[*m].voter == *voter);
-        self.groups().iter().any(|group| {
+        self.goal.from.iter().map(|(group, _)| group).any(|group| {
             let from = self.newest_index(group).unwrap_or(Index(0));
             let mut known = self.oracles.quorums.documents_from(group, from);
             known.any(|document| document.voters_in(group).is_some_and(|voters| !voters.is_quorum(has)))
@@ -188,8 +212,14 @@ impl Cluster {
     fn draw_quorum(&mut self, group: &GroupId) -> Vec<usize> {
         let mut there: Vec<usize> = (0..self.members.len()).filter(|m| self.group_of(*m) == *group).collect();
         let from = self.newest_index(group).unwrap_or(Index(0));
-        let voters: Vec<_> =
+        let mut voters: Vec<_> =
             self.oracles.quorums.documents_from(group, from).filter_map(|document| document.voters_in(group)).collect();
+        if self.is_hierarchical() {
+            // A quorum of those who vote for this region at the top, too.
+            let from = self.newest_index(&GroupId::Top).unwrap_or(Index(0));
+            let global = self.oracles.quorums.documents_from(&GroupId::Top, from);
+            voters.extend(global.filter_map(|document| document.voters_in(group)));
+        }
         if voters.is_empty() {
             return there;
         }
@@ -277,13 +307,18 @@ impl Cluster {
         }
         for group in self.groups() {
             let newest = self.newest_index(&group)?;
-            let leaders = nodes.iter().filter(|(m, node)| self.group_of(*m) == group && node.is_leader()).count();
+            let leads = |node: &Node| match group {
+                GroupId::Top => node.top().is_some_and(Group::is_leader),
+                GroupId::Region(_) => node.is_leader(),
+            };
+            let leaders = nodes.iter().filter(|(m, node)| self.belongs(*m, &group) && leads(node)).count();
             if leaders != 1 {
                 return Some(format!("{leaders} nodes lead {group}"));
             }
             let trails = nodes.iter().find(|(m, node)| {
-                let held = node.group().and_then(|group| group.committed()).map(|document| document.header().index);
-                self.group_of(*m) == group && held.is_none_or(|held| held.get() + COMMITS_AFTER < newest.get())
+                let of = if group == GroupId::Top { node.top() } else { node.group() };
+                let held = of.and_then(|of| of.hard().committed);
+                self.belongs(*m, &group) && held.is_none_or(|held| held.index.get() + COMMITS_AFTER < newest.get())
             });
             if let Some((m, _)) = trails {
                 return Some(format!("{} does not follow the ledger of {group}", self.members[*m].id));
@@ -315,7 +350,12 @@ impl Cluster {
             let Some(node) = &member.node else { return format!("{} down", member.id) };
             let view = node.view(member.clock.now(self.queue.now()));
             let at = view.group.checkpoint.map(|checkpoint| checkpoint.position.index.get());
-            format!("{} {} term {} checkpoint {at:?}", member.id, view.group.role.as_str(), view.group.term)
+            let top = node.top().map(|top| {
+                let (role, hard) = (top.role().as_str(), top.hard());
+                format!(", top {role} term {} checkpoint {:?}", hard.term, hard.committed.map(|at| at.index.get()))
+            });
+            let top = top.unwrap_or_default();
+            format!("{} {} term {} checkpoint {at:?}{top}", member.id, view.group.role.as_str(), view.group.term)
         };
         let all: Vec<String> = (0..self.members.len().min(DESCRIBED)).map(one).collect();
         all.join(", ")

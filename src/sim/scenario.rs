@@ -30,10 +30,14 @@ pub struct Scenario {
     pub broken_rest: bool,
     /// What must hold beyond the rules.
     pub expect: Expect,
+    /// Shortest and longest round trip between regions, in milliseconds.
+    pub wan_ms: (u64, u64),
     /// What nodes and clients do meanwhile.
     pub load: Load,
     /// Timing of agreement.
     pub timing: Timing,
+    /// Timing of agreement between regions.
+    pub top: TopTiming,
     /// Rate or probability of each fault; see [`Fault`] for which.
     pub faults: BTreeMap<Fault, f64>,
 }
@@ -101,6 +105,24 @@ pub struct Timing {
     pub bodies_kept: usize,
 }
 
+/// Timing of agreement between regions, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopTiming {
+    /// Time between the top-level leader's heartbeats.
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout.
+    pub election_timeout_ms: u64,
+    /// Time between global checkpoints.
+    pub checkpoint_ms: u64,
+}
+
+impl Default for TopTiming {
+    fn default() -> Self {
+        Self { heartbeat_ms: 500, election_timeout_ms: 3_000, checkpoint_ms: 3_000 }
+    }
+}
+
 impl Default for Scenario {
     fn default() -> Self {
         Self {
@@ -110,12 +132,14 @@ impl Default for Scenario {
             voters: 3,
             observers: 0,
             distance: Distance::Lan,
+            wan_ms: (30, 110),
             duration_s: 20.0,
             swarm: true,
             broken_rest: true,
             expect: Expect::default(),
             load: Load::default(),
             timing: Timing::default(),
+            top: TopTiming::default(),
             faults: BTreeMap::new(),
         }
     }
@@ -173,6 +197,11 @@ impl Scenario {
             ("timing.election_timeout_ms", self.timing.election_timeout_ms as f64, 5.0, 6e5, "5 to 600000"),
             ("timing.checkpoint_ms", self.timing.checkpoint_ms as f64, 10.0, 3.6e6, "10 to 3600000"),
             ("timing.voters_max", self.timing.voters_max as f64, 1.0, 9.0, "1 to 9"),
+            ("wan_ms", self.wan_ms.0 as f64, 0.0, self.wan_ms.1 as f64, "the shorter of two, in milliseconds"),
+            ("wan_ms", self.wan_ms.1 as f64, 0.0, 1e4, "0 to 10000"),
+            ("top.heartbeat_ms", self.top.heartbeat_ms as f64, 1.0, 6e4, "1 to 60000"),
+            ("top.election_timeout_ms", self.top.election_timeout_ms as f64, 5.0, 6e5, "5 to 600000"),
+            ("top.checkpoint_ms", self.top.checkpoint_ms as f64, 10.0, 3.6e6, "10 to 3600000"),
             ("timing.bodies_kept", self.timing.bodies_kept as f64, 1.0, 1e6, "1 to 1000000"),
         ];
         for (field, value, lo, hi, range) in ranges {

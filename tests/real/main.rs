@@ -6,4 +6,5 @@ mod crashes;
 mod fusion;
 mod harness;
 mod life;
+mod regions;
 mod stores;

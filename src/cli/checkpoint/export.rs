@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::{PATIENCE, document};
+use crate::cli::checkpoint::{Group, PATIENCE, document};
 use crate::cli::error::CliError;
 
 #[derive(Args)]
@@ -19,13 +19,15 @@ pub struct ExportArgs {
     /// The readings it names instead, one JSON object a line: their SHA-256 is the document's `body`
     #[arg(long)]
     body: bool,
+    #[command(flatten)]
+    group: Group,
 }
 
 pub async fn run(cx: &Context, args: ExportArgs) -> Result<(), CliError> {
-    let client = cx.client()?;
+    let client = args.group.client(cx).await?;
     let bytes = match args.body {
         true => client.get_bytes(&format!("/v1/checkpoints/{}/body", args.checkpoint), PATIENCE).await?,
-        false => document(&client, &args.checkpoint).await?.bytes().as_bytes().to_vec(),
+        false => document(&client, &args.checkpoint, &args.group).await?.bytes().as_bytes().to_vec(),
     };
     match args.out {
         None => Ok(std::io::stdout().write_all(&bytes)?),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::PATIENCE;
+use crate::cli::checkpoint::{Group, PATIENCE};
 use crate::cli::error::CliError;
 use crate::cli::output::{self, Column, NONE, Rows, number, or_dash, text};
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
@@ -16,12 +16,14 @@ pub struct LsArgs {
     /// Begin at this index instead of the newest
     #[arg(long, value_name = "INDEX")]
     to: Option<u64>,
+    #[command(flatten)]
+    group: Group,
 }
 
 pub async fn run(cx: &Context, args: LsArgs) -> Result<(), CliError> {
     let to = args.to.map(|to| format!("&to={to}")).unwrap_or_default();
-    let path = format!("/v1/checkpoints?limit={}{to}", args.limit);
-    let found: Checkpoints = cx.client()?.get(&path, PATIENCE).await?;
+    let path = format!("/v1/checkpoints?limit={}{to}{}", args.limit, args.group.query('&'));
+    let found: Checkpoints = args.group.client(cx).await?.get(&path, PATIENCE).await?;
     output::print(cx.format, &found, &found.checkpoints, || rows(&found.checkpoints))
 }
 

@@ -14,7 +14,9 @@ use clap::{Args, Subcommand};
 use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::cli::get::encode;
 use crate::core::ledger::document::Document;
+use crate::shell::http::model::Status;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,9 +53,44 @@ pub async fn run(cx: &Context, args: CheckpointArgs) -> Result<(), CliError> {
     }
 }
 
+/// Whose ledger.
+#[derive(Args)]
+struct Group {
+    /// Whose ledger: `top`, or a region; that of the answering node's region without
+    #[arg(long, value_name = "top|REGION")]
+    group: Option<String>,
+}
+
+impl Group {
+    /// The query for it, beginning with `first`.
+    fn query(&self, first: char) -> String {
+        self.group.as_ref().map(|group| format!("{first}group={}", encode(group))).unwrap_or_default()
+    }
+
+    /// A client that asks nodes of that region.
+    async fn client(&self, cx: &Context) -> Result<Client, CliError> {
+        let client = cx.client()?;
+        let Some(region) = self.group.as_deref().filter(|group| *group != "top") else { return Ok(client) };
+        let region = region.strip_prefix("region:").unwrap_or(region);
+        let status: Status = client.get("/v1/status", PATIENCE).await?;
+        if !status.regions.iter().any(|known| known.id == region) {
+            let known: Vec<&str> = status.regions.iter().map(|known| known.id.as_str()).collect();
+            return Err(CliError::usage(format!("there is no region {region}"))
+                .hint(format!("there are: {}; or say --group top", known.join(", "))));
+        }
+        let mut there: Vec<_> = status.nodes.iter().filter(|node| node.region == region).collect();
+        there.sort_by_key(|node| (node.liveness != "alive", node.id != status.answered_by));
+        let addrs: Vec<String> = there.iter().filter_map(|node| node.api.clone()).collect();
+        match addrs.is_empty() {
+            true => Err(CliError::unreachable(format!("no node of region {region} with an API is known"))),
+            false => Ok(client.asking(addrs)),
+        }
+    }
+}
+
 /// A checkpoint's document by index or hash, its bytes checked against what they say.
-async fn document(client: &Client, name: &str) -> Result<Document, CliError> {
-    let bytes = client.get_bytes(&format!("/v1/checkpoints/{name}"), PATIENCE).await?;
+async fn document(client: &Client, name: &str, group: &Group) -> Result<Document, CliError> {
+    let bytes = client.get_bytes(&format!("/v1/checkpoints/{name}{}", group.query('?')), PATIENCE).await?;
     let text = String::from_utf8(bytes).map_err(|error| CliError::because("the document is not text", &error))?;
     Document::parse(&text).map_err(|error| CliError::because("the document makes no sense", &error))
 }

@@ -4,9 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::document;
+use crate::cli::checkpoint::{Group, document};
 use crate::cli::error::CliError;
-use crate::cli::output::{self, Column, Rows, or_dash, text};
+use crate::cli::output::{self, Column, Rows, duration_ms, or_dash, text};
 use crate::core::ledger::document::Header;
 use crate::shell::http::rfc3339;
 
@@ -14,6 +14,8 @@ use crate::shell::http::rfc3339;
 pub struct ShowArgs {
     /// Index or hash
     checkpoint: String,
+    #[command(flatten)]
+    group: Group,
 }
 
 #[derive(Serialize)]
@@ -24,7 +26,7 @@ struct Shown<'a> {
 }
 
 pub async fn run(cx: &Context, args: ShowArgs) -> Result<(), CliError> {
-    let document = document(&cx.client()?, &args.checkpoint).await?;
+    let document = document(&args.group.client(cx).await?, &args.checkpoint, &args.group).await?;
     let header = document.header();
     let shown = Shown { schema: "sensorctl/checkpoint-show/v1", hash: document.hash().to_string(), document: header };
     const COLUMNS: &[Column] = &[text("field"), text("value")];
@@ -38,6 +40,21 @@ pub async fn run(cx: &Context, args: ShowArgs) -> Result<(), CliError> {
         row("taken at", rfc3339(header.taken_at.time.wall()));
         row("proposer", header.proposer.to_string());
         row("voters", header.voters.iter().map(|voter| voter.node.to_string()).collect::<Vec<_>>().join(" "));
+        for (region, at) in &header.regions {
+            let taken = rfc3339(at.taken_at.wall());
+            let stale = at.stale_ms.map(|age| format!(", stale: {} old", duration_ms(age))).unwrap_or_default();
+            let gone = if header.voters.regions().contains_key(region) { "" } else { ", taken out" };
+            row(
+                &format!("region {region}"),
+                format!(
+                    "checkpoint {} ({}), {} readings of {} nodes, taken {taken}{stale}{gone}",
+                    at.index.get(),
+                    at.hash.short(),
+                    at.counts.readings,
+                    at.counts.nodes
+                ),
+            );
+        }
         row("nodes", header.counts.nodes.to_string());
         row("readings", header.counts.readings.to_string());
         row("body", or_dash(header.body));

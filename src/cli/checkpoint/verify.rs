@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::PATIENCE;
+use crate::cli::checkpoint::{Group, PATIENCE};
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, number, or_dash, text};
@@ -29,6 +29,8 @@ pub struct VerifyArgs {
     /// What is done anyway
     #[arg(long, hide = true, conflicts_with = "documents_only")]
     bodies: bool,
+    #[command(flatten)]
+    group: Group,
 }
 
 #[derive(Serialize)]
@@ -55,9 +57,8 @@ struct Chain {
 
 impl Chain {
     /// Adds the next document, or says why it does not belong there.
-    fn add(&mut self, document: &Document) -> Result<(), String> {
+    fn add(&mut self, document: &Document, index: Index) -> Result<(), String> {
         let header = document.header();
-        let index = header.index;
         if let Some((last, hash)) = self.last {
             if index != last.next() {
                 return Err(format!("checkpoint {} follows {}", index.get(), last.get()));
@@ -96,7 +97,7 @@ impl Chain {
 pub async fn run(cx: &Context, args: VerifyArgs) -> Result<(), CliError> {
     let mut chain = Chain::default();
     let outcome = match args.files.is_empty() {
-        true => walk(cx, &mut chain, !args.documents_only).await?,
+        true => walk(cx, &mut chain, !args.documents_only, &args.group).await?,
         false => read_files(&mut chain, &args.files)?,
     };
     let verdict = chain.verdict(outcome.err());
@@ -129,8 +130,9 @@ fn read_files(chain: &mut Chain, files: &[PathBuf]) -> Result<Result<(), String>
     for path in files {
         let bytes = std::fs::read_to_string(path)
             .map_err(|error| CliError::because(format!("cannot read {}", path.display()), &error))?;
-        let added =
-            Document::parse(&bytes).map_err(|error| error.to_string()).and_then(|document| chain.add(&document));
+        let added = Document::parse(&bytes)
+            .map_err(|error| error.to_string())
+            .and_then(|document| chain.add(&document, document.header().index));
         if let Err(why) = added {
             return Ok(Err(format!("{}: {why}", path.display())));
         }
@@ -141,9 +143,10 @@ fn read_files(chain: &mut Chain, files: &[PathBuf]) -> Result<Result<(), String>
 /// Rows asked for at a time.
 const PAGE: u64 = 500;
 
-async fn walk(cx: &Context, chain: &mut Chain, bodies: bool) -> Result<Result<(), String>, CliError> {
-    let client = cx.client()?;
-    let newest: Checkpoints = client.get("/v1/checkpoints?limit=1", PATIENCE).await?;
+async fn walk(cx: &Context, chain: &mut Chain, bodies: bool, group: &Group) -> Result<Result<(), String>, CliError> {
+    let client = group.client(cx).await?;
+    let query = group.query('&');
+    let newest: Checkpoints = client.get(&format!("/v1/checkpoints?limit=1{query}"), PATIENCE).await?;
     let Some(top) = newest.checkpoints.first().map(|row| row.index) else { return Ok(Ok(())) };
     let bar = ProgressBar::new(top + 1);
     bar.set_style(ProgressStyle::with_template("verifying {bar:40} {pos}/{len} {eta}").expect("the template is valid"));
@@ -151,7 +154,7 @@ async fn walk(cx: &Context, chain: &mut Chain, bodies: bool) -> Result<Result<()
     while next <= top {
         let to = (next + PAGE - 1).min(top);
         let page: Checkpoints =
-            client.get(&format!("/v1/checkpoints?to={to}&limit={}", to - next + 1), PATIENCE).await?;
+            client.get(&format!("/v1/checkpoints?to={to}&limit={}{query}", to - next + 1), PATIENCE).await?;
         if page.checkpoints.is_empty() {
             return Ok(Err(format!("checkpoints {next} to {to} are missing")));
         }
@@ -185,10 +188,12 @@ async fn check(
         Ok(document) => document,
         Err(error) => return Ok(Err(format!("checkpoint {place}: {error}"))),
     };
-    if document.header().index.get() != place {
+    // A region that came later begins with the global document that added it, whose own index is another.
+    let index = row.group.parse().ok().and_then(|group| document.index_in(&group));
+    if index != Some(Index(place)) {
         return Ok(Err(format!("checkpoint {place} says it is {}", document.header().index.get())));
     }
-    if let Err(why) = chain.add(&document) {
+    if let Err(why) = chain.add(&document, Index(place)) {
         return Ok(Err(why));
     }
     if let (true, true, Some(body)) = (bodies, row.body_held, document.header().body) {

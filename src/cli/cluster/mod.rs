@@ -6,6 +6,7 @@ mod logs;
 pub mod nodes;
 pub mod process;
 mod recover;
+mod regions;
 mod start;
 mod status;
 mod stop;
@@ -41,6 +42,12 @@ enum ClusterVerb {
     AddNode(nodes::AddArgs),
     /// Take a node out of the voters, stop it, and forget its readings
     RemoveNode(nodes::RemoveArgs),
+    /// Give a flat cluster a top level, so that regions can be added
+    Grow(regions::GrowArgs),
+    /// Add a region of new nodes to a hierarchical cluster
+    AddRegion(regions::AddRegionArgs),
+    /// Take a region out and stop its nodes; its name is not used again
+    RemoveRegion(regions::RemoveRegionArgs),
     /// Stop a cluster and delete its data
     Destroy(destroy::DestroyArgs),
     /// Rebuild a cluster whose majority of disks is gone, from a checkpoint, under a new cluster id
@@ -66,6 +73,9 @@ pub fn run(cx: &Context, args: ClusterArgs) -> Result<(), CliError> {
         ClusterVerb::Restart(args) => wait_for(nodes::restart(cx, args)),
         ClusterVerb::AddNode(args) => wait_for(nodes::add(cx, args)),
         ClusterVerb::RemoveNode(args) => wait_for(nodes::remove(cx, args)),
+        ClusterVerb::Grow(args) => wait_for(regions::grow(cx, args)),
+        ClusterVerb::AddRegion(args) => wait_for(regions::add(cx, args)),
+        ClusterVerb::RemoveRegion(args) => wait_for(regions::remove(cx, args)),
         ClusterVerb::Destroy(args) => wait_for(destroy::run(cx, args)),
         ClusterVerb::Recover(args) => recover::run(cx, args),
     }

@@ -117,20 +117,27 @@ pub async fn add(cx: &Context, args: AddArgs) -> Result<(), CliError> {
     if cluster.in_process || process::running(&cluster).is_empty() {
         return Err(CliError::failed(format!("cluster {} does not run as processes", cluster.name)));
     }
-    let mut config = config_of(&cluster)?;
-    let place = config.add_node(args.region.as_deref());
+    let node = add_one(cx, &mut cluster, args.region.as_deref()).await?;
+    eprintln!(
+        "{} runs: API http://{}, peers {}; it observes until the leader needs another voter",
+        node.id, node.api, node.listen
+    );
+    Ok(())
+}
+
+/// Adds a node, starts it and writes it down.
+pub async fn add_one(cx: &Context, cluster: &mut LocalCluster, region: Option<&str>) -> Result<LocalNode, CliError> {
+    let mut config = config_of(cluster)?;
+    let place = config.add_node(region);
     let root = cluster.nodes[0].dir.parent().and_then(|nodes| nodes.parent()).map(std::path::Path::to_owned);
     let root = root.ok_or_else(|| CliError::failed("the cluster's directory has no parent"))?;
     let node = start::local_node(&config, place, &root);
     start::write_node(&config, place, &node)?;
     run_node(&node, &[]).await?;
-    eprintln!(
-        "{} runs: API http://{}, peers {}; it observes until the leader needs another voter",
-        node.id, node.api, node.listen
-    );
     cluster.config = config.to_toml();
-    cluster.nodes.push(node);
-    cx.home.save_cluster(&cluster)
+    cluster.nodes.push(node.clone());
+    cx.home.save_cluster(cluster)?;
+    Ok(node)
 }
 
 pub async fn remove(cx: &Context, args: RemoveArgs) -> Result<(), CliError> {

@@ -325,11 +325,14 @@ fn welcome(cluster: &LocalCluster, status: &Status) -> Result<(), CliError> {
     let mut out = anstream::stdout().lock();
     let leader = status.leader.as_deref().unwrap_or("nobody");
     let index = status.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.index);
+    let hierarchical = status.mode == "hierarchical";
+    let what = if hierarchical { "top-level leader" } else { "leader" };
     writeln!(
         out,
-        "cluster \x1b[1m{}\x1b[0m is healthy: {} nodes, leader \x1b[1m{leader}\x1b[0m in term {}, checkpoint {index} committed",
+        "cluster \x1b[1m{}\x1b[0m is healthy: {} nodes{}, {what} \x1b[1m{leader}\x1b[0m in term {}, checkpoint {index} committed",
         cluster.name,
         cluster.nodes.len(),
+        if hierarchical { format!(" in {} regions", status.regions.len()) } else { String::new() },
         status.term
     )?;
     for node in cluster.nodes.iter().take(10) {

@@ -25,6 +25,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("weather", include_str!("../../../configs/scenarios/weather.toml")),
     ("partitions", include_str!("../../../configs/scenarios/partitions.toml")),
     ("slow", include_str!("../../../configs/scenarios/slow.toml")),
+    ("regions-3x3", include_str!("../../../configs/scenarios/regions-3x3.toml")),
+    ("regions-5x5", include_str!("../../../configs/scenarios/regions-5x5.toml")),
+    ("regions-10x5", include_str!("../../../configs/scenarios/regions-10x5.toml")),
 ];
 
 /// All that come with the program.

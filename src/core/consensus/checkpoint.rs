@@ -1,14 +1,14 @@
 //! Checkpoints: proposing, accepting, counting acknowledgements, and learning what is committed (C4 to C6, C9).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::consensus::{Fact, Group, Held, Holdings, Part};
 use crate::core::cx::Cx;
 use crate::core::fusion::document::Fused;
 use crate::core::hard_state::{Accepted, Position, Record};
 use crate::core::hlc::Stamp;
-use crate::core::id::{Hash, Index, NodeId, Voter};
-use crate::core::ledger::document::{Counts, Document, Header};
+use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId, Voter};
+use crate::core::ledger::document::{Counts, Document, Header, RegionCheckpoint, TopOrigin};
 use crate::core::message::Message;
 use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, Refusal};
 use crate::core::notice::{Notice, StepDown};
@@ -19,12 +19,20 @@ use crate::core::writes::Writes;
 pub struct Snapshot {
     /// When it was taken, above the stamp of the document before.
     pub taken_at: Stamp,
-    /// How much the body covers.
+    /// How much it covers.
     pub counts: Counts,
-    /// The body, which the node's holdings already have.
-    pub body: Hash,
-    /// Estimates of the readings in it.
-    pub fused: Option<Box<Fused>>,
+    /// What it names.
+    pub contents: Contents,
+}
+
+/// What a document names, by the kind of its group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Contents {
+    /// A region's: the body, which the node's holdings already have, and estimates of the readings in it. With
+    /// `founds_top`, the document is the first of a top level that the flat cluster grows.
+    Readings { body: Hash, fused: Option<Box<Fused>>, founds_top: bool },
+    /// The top's: the newest known committed checkpoint of every region that has one.
+    Regions(BTreeMap<RegionId, RegionCheckpoint>),
 }
 
 impl Group {
@@ -43,22 +51,41 @@ impl Group {
         if !leading.settled {
             return;
         }
-        let change = leading.change.take();
+        let (change, next) = (leading.change.take(), leading.next.take());
+        let (body, fused, regions, top) = match snapshot.contents {
+            Contents::Readings { body, fused, founds_top } => {
+                (Some(body), fused, BTreeMap::new(), self.top_origin(founds_top))
+            }
+            Contents::Regions(regions) => (None, None, regions, None),
+        };
+        let voters = next.unwrap_or_else(|| self.next_voters(cx, change));
+        assert!(self.voters_of(&self.accepted).may_become(&voters), "neighbouring configurations intersect");
         let document = Document::seal(Header {
             group: self.id.clone(),
             index: self.hard.accepted.index.next(),
             parent: Some(self.accepted.hash()),
             taken_at: snapshot.taken_at,
             proposer: self.me.node.clone(),
-            voters: self.next_voters(cx, change),
+            voters,
             counts: snapshot.counts,
-            body: Some(snapshot.body),
-            fused: snapshot.fused,
+            body,
+            fused,
+            regions,
+            top,
             genesis: None,
         });
         let accepted = Accepted { ballot: self.hard.term, index: document.header().index, hash: document.hash() };
         self.take_accepted(cx, writes, holdings, accepted, document);
         self.send_proposal(cx, writes);
+    }
+
+    /// Where the top began, if a flat cluster grew it: said on in every later document of the region.
+    fn top_origin(&self, founds: bool) -> Option<TopOrigin> {
+        match self.accepted.header().top {
+            Some(TopOrigin::Here) => Some(TopOrigin::At(self.accepted.hash())),
+            None if founds => Some(TopOrigin::Here),
+            known => known,
+        }
     }
 
     /// Makes `document` the accepted one: pair, document and body in one write (C4, C7).
@@ -103,12 +130,14 @@ impl Group {
             index: self.hard.accepted.index,
             parent: self.accepted.header().parent,
             hash: self.accepted.hash(),
-            document: self.accepted.bytes().to_owned(),
+            document: self.accepted.shared_bytes().into(),
         });
         let voters = self.voters_of(&self.accepted);
         let missing = voters.iter().filter(|v| **v != self.me && !leading.acks.contains(*v) && wanted(v));
-        let sends = missing.map(|voter| Fact::Send { to: voter.node.clone(), message: message.clone() });
-        self.facts.extend(sends.collect::<Vec<_>>());
+        let to: Vec<NodeId> = missing.map(|voter| voter.node.clone()).collect();
+        if !to.is_empty() {
+            self.facts.push(Fact::Ask { to, message });
+        }
     }
 
     pub(super) fn on_own_ack(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, accepted: Accepted) {
@@ -174,7 +203,9 @@ impl Group {
         let parent = document.header().parent == Some(ours.hash) && propose.hash != ours.hash;
         let leaps = parent
             && document.voters_in(&self.id).is_none_or(|voters| !self.voters_of(&self.accepted).may_become(&voters));
-        if other || misplaced || forked || leaps { Err(Refusal::Malformed) } else { Ok(document) }
+        // H4: and what regions it must not fall behind.
+        let falls = parent && self.id == GroupId::Top && falls(&self.accepted, &document);
+        if other || misplaced || forked || leaps || falls { Err(Refusal::Malformed) } else { Ok(document) }
     }
 
     fn refuse_proposal(&mut self, writes: &Writes, propose: &CheckpointPropose, refusal: Refusal) {
@@ -218,8 +249,8 @@ impl Group {
         self.commit(cx, writes, position_of(self.hard.accepted), self.accepted.clone(), Vec::new());
         self.send_heartbeats(round);
         self.start_reads(cx);
-        // C7: a leader that no longer votes has done its last duty.
-        if !voters.contains(&self.me) {
+        // C7: a leader that no longer votes has done its last duty. At the top that is for its region to say.
+        if !voters.contains(&self.me) && self.id != GroupId::Top {
             self.become_follower(cx, StepDown::Removed);
         }
     }
@@ -299,6 +330,12 @@ impl Group {
     pub fn next_index(&self) -> Index {
         self.hard.accepted.index.next()
     }
+}
+
+/// True if a region of `before` stands at a lower index in `after`, or not at all.
+fn falls(before: &Document, after: &Document) -> bool {
+    let after = &after.header().regions;
+    before.header().regions.iter().any(|(region, at)| after.get(region).is_none_or(|now| now.index < at.index))
 }
 
 fn position_of(accepted: Accepted) -> Position {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::consensus::{Campaign, Fact, Group, Heard, Held, Holdings, Leading, Part};
 use crate::core::cx::Cx;
 use crate::core::hard_state::Position;
-use crate::core::id::{Hash, NodeId, Round, Term, Voter};
+use crate::core::id::{GroupId, Hash, NodeId, Round, Term, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::message::Message;
 use crate::core::message::agreement::{Content, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck, Refusal};
@@ -18,8 +18,10 @@ impl Group {
     /// The leader is silent: ask, without binding anybody, whether a campaign would succeed (C8).
     pub(super) fn on_election_timeout(&mut self, cx: &mut Cx<'_>, writes: &mut Writes) {
         self.rearm_election(cx);
-        // A node whose disk hangs could not even vote for itself; an observer decides nothing.
-        if !self.is_voter() || writes.oldest_wait(cx.now.mono) >= self.params.election_timeout {
+        // A node whose disk hangs could not even vote for itself; an observer decides nothing. At the top a region's
+        // leader may be too new to vote, and must be able to lead all the same: its peers may be as new.
+        let may = self.eligible && (self.is_voter() || self.id == GroupId::Top);
+        if !may || writes.oldest_wait(cx.now.mono) >= self.params.election_timeout {
             self.part = Part::Follower;
             return;
         }
@@ -42,24 +44,31 @@ impl Group {
     }
 
     fn campaign(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, campaign: Campaign) {
-        let request = Message::ElectionRequest(ElectionRequest {
+        let request = self.election_request(&campaign);
+        self.part = Part::Candidate(campaign);
+        let electorate = self.electorate();
+        let others = electorate.iter().filter(|voter| **voter != self.me).map(|voter| voter.node.clone());
+        self.ask_after(writes, self.term_write, others.collect(), request);
+        self.count_votes(cx, writes);
+    }
+
+    pub(super) fn election_request(&self, campaign: &Campaign) -> Message {
+        Message::ElectionRequest(ElectionRequest {
             group: self.id.clone(),
             term: campaign.term,
             candidate: self.me.clone(),
             accepted: self.hard.accepted,
             pre: campaign.pre,
-        });
-        self.part = Part::Candidate(campaign);
-        let electorate = self.electorate();
-        let others: Vec<&Voter> = electorate.iter().filter(|voter| **voter != self.me).collect();
-        for voter in others {
-            self.send_after(writes, self.term_write, voter.node.clone(), request.clone());
-        }
-        self.count_votes(cx, writes);
+        })
+    }
+
+    /// Whether the question of this campaign may be said again: in a binding one, not before the own vote is durable.
+    pub(super) fn is_own_vote_told(&self, campaign: &Campaign) -> bool {
+        campaign.pre || campaign.granted.contains(&self.me)
     }
 
     /// Who decides a campaign: the voters of the document this candidate has accepted (C3, C7).
-    fn electorate(&self) -> Voters {
+    pub(super) fn electorate(&self) -> Voters {
         self.voters_of(&self.accepted)
     }
 
@@ -102,6 +111,7 @@ impl Group {
             reads: Vec::new(),
             learners: BTreeSet::new(),
             change: None,
+            next: None,
         }));
         self.raise_to = None;
         self.bodyless = None;
@@ -347,8 +357,10 @@ impl Group {
     pub(super) fn send_heartbeats(&mut self, round: Round) {
         let Part::Leader(leading) = &self.part else { return };
         let message = self.heartbeat(round);
-        let to = self.recipients(leading);
-        self.facts.extend(to.into_iter().map(|voter| Fact::Send { to: voter.node, message: message.clone() }));
+        let to: Vec<NodeId> = self.recipients(leading).into_iter().map(|voter| voter.node).collect();
+        if !to.is_empty() {
+            self.facts.push(Fact::Ask { to, message });
+        }
     }
 
     pub(super) fn heartbeat(&self, round: Round) -> Message {

@@ -1,11 +1,11 @@
 //! Who votes next: one voter added or removed a document, and only by a leader that has committed in its term (C7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::consensus::{Group, Part};
 use crate::core::cx::Cx;
-use crate::core::id::{GroupId, NodeId, Voter};
+use crate::core::id::{GroupId, NodeId, RegionId, Voter};
 use crate::core::notice::Notice;
 use crate::core::time::Mono;
 use crate::core::voters::Voters;
@@ -42,7 +42,6 @@ impl Group {
             Some(VoterChange::Remove(_)) => true,
             None => false,
         };
-        let GroupId::Region(_) = self.id else { return };
         let Part::Leader(leading) = &mut self.part else { return };
         // A newcomer is heartbeaten before it votes: its answers say what it holds.
         leading.learners = match &step {
@@ -53,6 +52,74 @@ impl Group {
             leading.change = step;
             leading.checkpoint_due = now;
         }
+    }
+
+    /// At the top: decides the next step towards what the regions themselves have, and takes it with the next
+    /// checkpoint (C7). A document changes at most one voter of each region, and at most one region. `wanted` names
+    /// all regions that are to be, each with its own voters.
+    pub fn plan_regions(&mut self, cx: &mut Cx<'_>, wanted: &BTreeMap<RegionId, BTreeSet<Voter>>) {
+        let voters = self.voters_of(&self.accepted);
+        let now = cx.now.mono;
+        let Part::Leader(leading) = &mut self.part else { return };
+        // Newcomers are heartbeaten before they vote: their answers say what they hold.
+        leading.learners = wanted.values().flatten().filter(|voter| !voters.contains(voter)).cloned().collect();
+        let Part::Leader(leading) = &self.part else { return };
+        if !leading.settled || leading.next.is_some() {
+            return;
+        }
+        let next = self.next_regions(now, &voters, wanted);
+        let Some(next) = next.filter(|next| *next != voters && voters.may_become(next)) else { return };
+        if !next.is_quorum(|voter| self.answers(now, voter)) {
+            return;
+        }
+        let all = |of: &Voters, but: &Voters| of.iter().filter(|v| !but.contains(v)).cloned().collect::<Vec<_>>();
+        let (added, removed) = (all(&next, &voters).pop(), all(&voters, &next).pop());
+        cx.notice(Notice::VotersChanging { group: self.id.clone(), added, removed });
+        let Part::Leader(leading) = &mut self.part else { return };
+        leading.next = Some(next);
+        leading.checkpoint_due = now;
+    }
+
+    fn next_regions(&self, now: Mono, voters: &Voters, wanted: &BTreeMap<RegionId, BTreeSet<Voter>>) -> Option<Voters> {
+        let mut next = voters.regions().clone();
+        for (region, have) in next.iter_mut() {
+            let Some(want) = wanted.get(region) else { continue };
+            // Who is gone goes first: a replacement is two documents.
+            if let Some(gone) = have.difference(want).next().filter(|_| have.len() > 1).cloned() {
+                have.remove(&gone);
+                continue;
+            }
+            let mut free = want.difference(have).filter(|new| voters.of_node(&new.node).is_none());
+            if let Some(new) = free.find(|new| self.is_up_to_date(now, new)).cloned() {
+                have.insert(new);
+            }
+        }
+        let there = |region: &RegionId| voters.regions().contains_key(region);
+        let arriving = wanted.iter().filter(|(region, _)| !there(region)).find(|(_, all)| {
+            let known = all.iter().filter(|voter| self.is_up_to_date(now, voter)).count();
+            2 * known > all.len() && all.iter().all(|voter| voters.of_node(&voter.node).is_none())
+        });
+        let leaving = voters.regions().keys().find(|region| !wanted.contains_key(*region));
+        if let Some((region, all)) = arriving {
+            next.insert(region.clone(), all.clone());
+        } else if let Some(region) = leaving.filter(|_| next.len() > 1) {
+            next.remove(region);
+        }
+        Voters::try_from(next).ok()
+    }
+
+    fn is_up_to_date(&self, now: Mono, newcomer: &Voter) -> bool {
+        let Part::Leader(leading) = &self.part else { return false };
+        if *newcomer == self.me {
+            return true;
+        }
+        let holds = leading.heard.get(newcomer).and_then(|heard| heard.holds);
+        holds.is_some() && holds >= self.hard.committed && self.answers(now, newcomer)
+    }
+
+    fn answers(&self, now: Mono, voter: &Voter) -> bool {
+        let Part::Leader(leading) = &self.part else { return false };
+        *voter == self.me || leading.heard.get(voter).is_some_and(|h| now.since(h.at) < self.patience())
     }
 
     fn next_step(&self, voters: &Voters, members: &[Member], unwanted: &BTreeSet<NodeId>) -> Option<VoterChange> {
@@ -85,15 +152,9 @@ impl Group {
 
     /// C7: a newcomer votes only once it holds what is committed and a quorum of the new voters answers.
     fn is_ready(&self, now: Mono, voters: &Voters, newcomer: &Voter) -> bool {
-        let Part::Leader(leading) = &self.part else { return false };
         let Some(region) = self.region_of(voters) else { return false };
         let Some(next) = voters.with(&region, newcomer.clone()) else { return false };
-        let answers = |voter: &Voter| {
-            *voter == self.me || leading.heard.get(voter).is_some_and(|h| now.since(h.at) < self.patience())
-        };
-        let holds = leading.heard.get(newcomer).and_then(|heard| heard.holds);
-        let up_to_date = holds.is_some() && holds >= self.hard.committed;
-        up_to_date && answers(newcomer) && next.is_quorum(answers)
+        self.is_up_to_date(now, newcomer) && next.is_quorum(|voter| self.answers(now, voter))
     }
 
     /// The voters of the next document.
@@ -115,7 +176,7 @@ impl Group {
         next
     }
 
-    fn region_of(&self, voters: &Voters) -> Option<crate::core::id::RegionId> {
+    fn region_of(&self, voters: &Voters) -> Option<RegionId> {
         match &self.id {
             GroupId::Region(region) => Some(region.clone()),
             GroupId::Top => voters.regions().keys().next().cloned(),

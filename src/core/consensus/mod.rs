@@ -17,7 +17,7 @@ mod membership;
 mod portrait;
 mod reads;
 
-pub use checkpoint::Snapshot;
+pub use checkpoint::{Contents, Snapshot};
 pub use membership::{Member, VoterChange};
 pub use portrait::{Names, Pen, Word};
 
@@ -40,8 +40,10 @@ use crate::core::writes::Writes;
 /// What a group wants of the node around it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
-    /// Send this to that node.
+    /// Send this answer to that node.
     Send { to: NodeId, message: Message },
+    /// Ask these nodes the same question.
+    Ask { to: Vec<NodeId>, message: Message },
     /// Get this document or body, first of all from that node, and say so by [`Group::on_content`].
     Fetch { content: Content, hash: Hash, from: NodeId },
     /// The leader may propose the next checkpoint: call [`Group::propose`].
@@ -91,6 +93,8 @@ pub struct Group {
     raise_to: Option<Accepted>,
     /// A document known to be committed that is on its way.
     learning: Option<Position>,
+    /// False while this node may vote but not campaign: at the top it must lead its region (H1).
+    eligible: bool,
     facts: Vec<Fact>,
 }
 
@@ -99,6 +103,10 @@ pub struct Group {
 enum Held {
     Send {
         to: NodeId,
+        message: Message,
+    },
+    Ask {
+        to: Vec<NodeId>,
         message: Message,
     },
     /// Our own vote for ourselves counts.
@@ -152,6 +160,8 @@ struct Leading {
     /// Nodes about to become voters, which are heartbeaten too.
     learners: BTreeSet<Voter>,
     change: Option<VoterChange>,
+    /// At the top: the next configuration, as far as it is decided.
+    next: Option<Voters>,
 }
 
 /// The newest answers of one voter to our heartbeats.
@@ -186,6 +196,7 @@ impl Group {
     ) -> Self {
         assert_eq!(accepted.hash(), hard.accepted.hash, "a store gives back the document it accepted");
         assert_eq!(committed.as_ref().map(Document::hash), hard.committed.map(|position| position.hash));
+        let id_is_region = matches!(id, GroupId::Region(_));
         let mut group = Self {
             id,
             me,
@@ -203,6 +214,7 @@ impl Group {
             bodyless: None,
             raise_to: None,
             learning: None,
+            eligible: id_is_region,
             facts: Vec::new(),
         };
         group.rearm_election(cx);
@@ -326,20 +338,62 @@ impl Group {
     fn on_durable(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, held: Held) {
         match held {
             Held::Send { to, message } => self.facts.push(Fact::Send { to, message }),
+            // A campaign that ended while the disk worked asks for nothing.
+            Held::Ask { to, message } if self.still_asks(&message) => self.facts.push(Fact::Ask { to, message }),
+            Held::Ask { .. } => {}
             Held::OwnVote { term } => self.on_own_vote(cx, writes, term),
             Held::OwnAck { accepted } => self.on_own_ack(cx, writes, accepted),
             Held::Committed { position, document } => self.facts.push(Fact::Committed { position, document }),
         }
     }
 
+    fn still_asks(&self, message: &Message) -> bool {
+        match (&self.part, message) {
+            (Part::Candidate(campaign), Message::ElectionRequest(request)) => {
+                (campaign.term, campaign.pre) == (request.term, request.pre)
+            }
+            _ => false,
+        }
+    }
+
     /// A peer can be reached (again): a leader tells it at once what it may have missed.
     pub fn on_peer_up(&mut self, peer: &NodeId) {
-        let Part::Leader(leading) = &self.part else { return };
-        if self.recipients(leading).iter().any(|voter| voter.node == *peer) {
-            let message = self.heartbeat(leading.round);
-            self.facts.push(Fact::Send { to: peer.clone(), message });
-            self.resend_proposal(|voter| voter.node == *peer);
+        self.remind(|voter| voter.node == *peer);
+    }
+
+    /// Tells those that `wanted` names at once what they may have missed: a leader's heartbeat and proposal, or a
+    /// candidate's question.
+    pub fn remind(&mut self, wanted: impl Fn(&Voter) -> bool) {
+        match &self.part {
+            Part::Leader(leading) => {
+                let to: Vec<NodeId> =
+                    self.recipients(leading).into_iter().filter(&wanted).map(|voter| voter.node).collect();
+                if !to.is_empty() {
+                    let message = self.heartbeat(leading.round);
+                    self.facts.push(Fact::Ask { to, message });
+                    self.resend_proposal(wanted);
+                }
+            }
+            Part::Candidate(campaign) if self.id == GroupId::Top => {
+                let silent = |voter: &&Voter| **voter != self.me && !campaign.granted.contains(*voter) && wanted(voter);
+                let to: Vec<NodeId> = self.electorate().iter().filter(silent).map(|v| v.node.clone()).collect();
+                let message = self.election_request(campaign);
+                if !to.is_empty() && self.is_own_vote_told(campaign) {
+                    self.facts.push(Fact::Ask { to, message });
+                }
+            }
+            Part::Candidate(_) | Part::Follower => {}
         }
+    }
+
+    /// H1: says whether this node may campaign. One that may not leads no longer, and asks for no votes.
+    pub fn set_eligible(&mut self, cx: &mut Cx<'_>, eligible: bool) {
+        if self.eligible == eligible {
+            return;
+        }
+        self.eligible = eligible;
+        self.become_follower(cx, StepDown::LostRegion);
+        self.rearm_election(cx);
     }
 
     /// Gives up leadership and campaigns no more: the node leaves.
@@ -350,7 +404,7 @@ impl Group {
 
     /// An election timeout at its longest: how long a leader goes on without a quorum or its disk (C8).
     fn patience(&self) -> Duration {
-        self.params.election_timeout * 2
+        self.params.election_timeout_max()
     }
 
     /// The newer of the accepted and the committed document.
@@ -359,8 +413,32 @@ impl Group {
         self.committed.as_ref().filter(|committed| index(committed) > index(&self.accepted)).unwrap_or(&self.accepted)
     }
 
+    /// Who votes in this group by a document that has a place in its ledger.
+    pub fn voters_at(&self, document: &Document) -> Voters {
+        self.voters_of(document)
+    }
+
+    /// A leader makes its next checkpoint as soon as it may.
+    pub fn hasten(&mut self, cx: &Cx<'_>) {
+        if let Part::Leader(leading) = &mut self.part {
+            leading.checkpoint_due = cx.now.mono;
+        }
+    }
+
     fn voters_of(&self, document: &Document) -> Voters {
         document.voters_in(&self.id).expect("a group holds only documents that have a place in its ledger")
+    }
+
+    /// Asks as soon as `write` is durable.
+    fn ask_after(&mut self, writes: &Writes, write: PersistSeq, to: Vec<NodeId>, message: Message) {
+        if to.is_empty() {
+            return;
+        }
+        if writes.is_durable(write) {
+            self.facts.push(Fact::Ask { to, message });
+        } else {
+            self.held.entry(write).or_default().push(Held::Ask { to, message });
+        }
     }
 
     /// Sends as soon as `write` is durable.
@@ -398,6 +476,11 @@ impl Group {
     }
 
     fn become_follower(&mut self, cx: &mut Cx<'_>, why: StepDown) {
+        // What it was about to ask as leader or candidate it asks no more; only who is taken out still tells of the
+        // commit that did it.
+        if why != StepDown::Removed && !matches!(self.part, Part::Follower) {
+            self.facts.retain(|fact| !matches!(fact, Fact::Ask { .. }));
+        }
         match std::mem::replace(&mut self.part, Part::Follower) {
             Part::Follower => {}
             Part::Candidate(_) => self.rearm_election(cx),
@@ -413,7 +496,7 @@ impl Group {
     }
 
     fn rearm_election(&mut self, cx: &mut Cx<'_>) {
-        let timeout = self.params.election_timeout;
-        self.election_due = cx.now.mono + cx.rng.between(timeout, timeout * 2);
+        let (least, most) = (self.params.election_timeout, self.params.election_timeout_max());
+        self.election_due = cx.now.mono + cx.rng.between(least, most);
     }
 }

@@ -34,15 +34,48 @@ pub struct Header {
     pub voters: Voters,
     /// How much it covers.
     pub counts: Counts,
-    /// The readings it names: hash of the snapshot body. None in a genesis.
+    /// The readings it names: hash of the snapshot body. None in a genesis and in global documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Hash>,
     /// Estimates of those readings, and what they were computed with. None where the proposer was told to make none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fused: Option<Box<Fused>>,
+    /// Only in a global document: the newest known committed checkpoint of every region that has one (H4).
+    /// A region that was taken out stays as it was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub regions: BTreeMap<RegionId, RegionCheckpoint>,
+    /// Only in a region's document, once the flat cluster has grown a top level out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top: Option<TopOrigin>,
     /// Only in a genesis: what makes this cluster this cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis: Option<Genesis>,
+}
+
+/// A region in a global document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionCheckpoint {
+    /// Place in the region's ledger; never falls from one global document to the next.
+    pub index: Index,
+    /// Identity of the document there.
+    pub hash: Hash,
+    /// When it was taken, by its proposer's clock.
+    pub taken_at: Hlc,
+    /// How much it covers.
+    pub counts: Counts,
+    /// Its age in milliseconds, if the region has not been heard from for long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_ms: Option<u64>,
+}
+
+/// Where a cluster that began flat has the first document of its top level: in its region's own ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopOrigin {
+    /// This very document is index 0 of the top as well.
+    Here,
+    /// That one is.
+    At(Hash),
 }
 
 /// How much a document covers.
@@ -86,7 +119,7 @@ pub struct Document(Arc<Sealed>);
 
 #[derive(Debug)]
 struct Sealed {
-    bytes: Box<str>,
+    bytes: Arc<str>,
     hash: Hash,
     header: Header,
 }
@@ -105,7 +138,7 @@ impl Document {
     /// # Panics
     /// If the header cannot be written as JSON, which no value of it can cause.
     pub fn seal(header: Header) -> Self {
-        let bytes = serde_json::to_string(&header).expect("a header is JSON").into_boxed_str();
+        let bytes: Arc<str> = serde_json::to_string(&header).expect("a header is JSON").into();
         Self(Arc::new(Sealed { hash: Hash::of(bytes.as_bytes()), bytes, header }))
     }
 
@@ -144,6 +177,8 @@ impl Document {
             counts: Counts::default(),
             body: None,
             fused: None,
+            regions: BTreeMap::new(),
+            top: None,
             genesis: Some(Genesis { name: name.to_owned(), protocol: PROTOCOL_VERSION }),
         }))
     }
@@ -181,6 +216,11 @@ impl Document {
         &self.0.bytes
     }
 
+    /// The same, shared.
+    pub fn shared_bytes(&self) -> Arc<str> {
+        self.0.bytes.clone()
+    }
+
     /// SHA-256 of the bytes.
     pub fn hash(&self) -> Hash {
         self.0.hash
@@ -191,14 +231,15 @@ impl Document {
         &self.0.header
     }
 
-    /// Its place in `group`'s ledger: its own index, or 0 where a global document founded a region.
-    /// `None` if it has no place there.
+    /// Its place in `group`'s ledger: its own index, or 0 where a global document founded a region, or a region's
+    /// document the top. `None` if it has no place there.
     pub fn index_in(&self, group: &GroupId) -> Option<Index> {
         match (&self.header().group, group) {
             (own, group) if own == group => Some(self.header().index),
             (GroupId::Top, GroupId::Region(region)) => {
                 self.header().voters.regions().contains_key(region).then_some(Index(0))
             }
+            (GroupId::Region(_), GroupId::Top) => (self.header().top == Some(TopOrigin::Here)).then_some(Index(0)),
             _ => None,
         }
     }
@@ -210,7 +251,7 @@ impl Document {
                 let voters = self.header().voters.regions().get(region)?;
                 Voters::of_region(region.clone(), voters.iter().cloned()).ok()
             }
-            group => (self.header().group == *group).then(|| self.header().voters.clone()),
+            group => self.index_in(group).map(|_| self.header().voters.clone()),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod agreement;
 pub mod exchange;
+pub mod relay;
 pub mod session;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use agreement::{
     HeartbeatAck,
 };
 use exchange::{Confirm, Graft, Prune, Release, SensorUpdate, StateDigest, StateRequest, StateUpdate};
+use relay::{Relay, RelayAnswer};
 use session::{ErrorMessage, Hello, Keepalive};
 
 /// Why a frame's content is not a message. The connection is at fault, and loses itself at most.
@@ -97,6 +99,10 @@ messages! {
     CheckpointFetch = "CHECKPOINT_FETCH",
     /// A chunk of it.
     CheckpointBody = "CHECKPOINT_BODY",
+    /// A question of the top group for the voters of one region.
+    Relay = "RELAY",
+    /// Their answers.
+    RelayAnswer = "RELAY_ANSWER",
 }
 
 impl Message {

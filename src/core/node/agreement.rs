@@ -1,11 +1,14 @@
 //! Routes between the region's group, the archive, and the links.
 
+use std::collections::BTreeSet;
+
 use crate::core::archive;
-use crate::core::consensus::{self, Member, Snapshot};
+use crate::core::consensus::{self, Contents, Member, Snapshot};
 use crate::core::cx::Cx;
 use crate::core::hard_state::Position;
+use crate::core::hierarchy::is_own;
 use crate::core::hlc::Stamp;
-use crate::core::id::{Index, LinkId, NodeId, Voter};
+use crate::core::id::{GroupId, Index, LinkId, NodeId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::Message;
@@ -21,22 +24,28 @@ const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 impl Node {
     /// A message of the group. Voters speak for themselves: who says so must be at the other end of the link.
     pub(super) fn on_group_message(&mut self, cx: &mut Cx<'_>, link: LinkId, from: &NodeId, message: Message) {
-        let Some(group) = &mut self.group else { return };
-        let Some(peer) = self.sessions.peer_on(link) else { return };
-        let sender = Voter { node: peer.node, store: peer.store };
-        let (about, honest) = match &message {
-            Message::Heartbeat(m) => (&m.group, m.leader == sender.node),
-            Message::HeartbeatAck(m) => (&m.group, m.voter == sender),
-            Message::ElectionRequest(m) => (&m.group, m.candidate == sender),
-            Message::ElectionVote(m) => (&m.group, m.voter == sender),
-            Message::CheckpointPropose(m) => (&m.group, m.leader == sender.node),
-            Message::CheckpointAck(m) => (&m.group, m.voter == sender),
+        let Some(sender) = self.sender_on(link) else { return };
+        let about = match &message {
+            Message::Heartbeat(m) => &m.group,
+            Message::HeartbeatAck(m) => &m.group,
+            Message::ElectionRequest(m) => &m.group,
+            Message::ElectionVote(m) => &m.group,
+            Message::CheckpointPropose(m) => &m.group,
+            Message::CheckpointAck(m) => &m.group,
             _ => return,
         };
-        if about != group.id() || !honest {
+        let ours = match about {
+            GroupId::Top => true,
+            GroupId::Region(region) => *region == self.params.region,
+        };
+        if !ours || !is_own(&sender, &message) {
             let why = format!("{} from {from} is not of its group or not its own", message.type_name());
             return cx.notice(Notice::Rejected { link, why });
         }
+        if *about == GroupId::Top {
+            return self.on_top_message(cx, &sender, &message);
+        }
+        let Some(group) = &mut self.group else { return };
         let (writes, archive) = (&mut self.writes, &mut self.archive);
         match &message {
             Message::Heartbeat(m) => group.on_heartbeat(cx, writes, archive, m),
@@ -51,12 +60,9 @@ impl Node {
 
     pub(super) fn on_group_fact(&mut self, cx: &mut Cx<'_>, fact: consensus::Fact) {
         match fact {
-            consensus::Fact::Send { to, message } => {
-                // Voters are linked to each other; a newcomer that is to become one is not yet.
-                if self.sessions.link_of(&to).is_none() {
-                    self.gossip.want(cx.now.mono, &to);
-                }
-                self.send_to(cx, &to, message);
+            consensus::Fact::Send { to, message } => self.send_wanted(cx, &to, message),
+            consensus::Fact::Ask { to, message } => {
+                to.iter().for_each(|to| self.send_wanted(cx, to, message.clone()));
             }
             consensus::Fact::Fetch { content, hash, from } => {
                 let from = self.within_reach(cx, from);
@@ -70,6 +76,14 @@ impl Node {
         }
     }
 
+    /// Voters are linked to each other; a newcomer that is to become one is not yet.
+    fn send_wanted(&mut self, cx: &mut Cx<'_>, to: &NodeId, message: Message) {
+        if self.sessions.link_of(to).is_none() {
+            self.gossip.want(cx.now.mono, to);
+        }
+        self.send_to(cx, to, message);
+    }
+
     pub(super) fn on_archive_fact(&mut self, cx: &mut Cx<'_>, fact: archive::Fact) {
         match fact {
             archive::Fact::Send { to, message } => self.send_to(cx, &to, message),
@@ -80,6 +94,10 @@ impl Node {
                 if let Some(group) = &mut self.group {
                     group.on_content(cx, &mut self.writes, &mut self.archive, &from);
                 }
+                if let Some(hierarchy) = &mut self.hierarchy {
+                    hierarchy.group_mut().on_content(cx, &mut self.writes, &mut self.archive, &from);
+                }
+                self.go_on_seeking(cx, &from);
                 let records = self.archive.fill_gaps(cx, &from);
                 if !records.is_empty() {
                     self.write(cx, records);
@@ -92,6 +110,9 @@ impl Node {
     fn send_to(&mut self, cx: &mut Cx<'_>, to: &NodeId, message: Message) {
         if let Some(link) = self.sessions.link_of(to).or_else(|| self.sessions.known_link_of(to)) {
             cx.send(link, message);
+        } else if let Some(hierarchy) = &mut self.hierarchy {
+            let sessions = &self.sessions;
+            hierarchy.send_content(to, message, &|node| sessions.link_of(node).is_some());
         }
     }
 
@@ -104,10 +125,11 @@ impl Node {
     /// Takes a checkpoint of the readings held and hands it to the group.
     fn propose(&mut self, cx: &mut Cx<'_>) {
         let stamp = self.issue(cx);
+        let abroad = self.abroad();
         let Some(group) = &mut self.group else { return };
         let parent = group.accepted().header().taken_at.time;
         let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
-        let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system());
+        let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system() && !abroad.contains(key.origin));
         let (body, counts) = Body::of(readings());
         let (fused, summary) = self.fuse(readings(), time.wall());
         let hash = body.hash();
@@ -115,47 +137,74 @@ impl Node {
         self.summary = summary;
         let taken_at = Stamp { time, node: self.me.node.clone() };
         let Some(group) = &mut self.group else { return };
-        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, body: hash, fused });
+        let founds_top = !self.pending.growing.is_empty() && self.hierarchy.is_none();
+        let contents = Contents::Readings { body: hash, fused, founds_top };
+        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, contents });
     }
 
     fn on_committed(&mut self, cx: &mut Cx<'_>, position: Position, document: &Document) {
-        let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
-        let mut records = self.archive.on_committed(document, accepted);
-        if let Some(group) = self.group.as_ref().map(|group| group.id().clone()) {
-            let below = self.newest_below(position.index);
-            let from = self.within_reach(cx, document.header().proposer.clone());
-            self.archive.note_gap(cx, &group, document, below, &from);
-            records.extend(self.archive.fill_gaps(cx, &from));
-        }
-        if !records.is_empty() {
-            self.write(cx, records);
-        }
-        self.ledger_top = Some(position.index);
+        self.note_committed(cx, &GroupId::Region(self.params.region.clone()), position, document);
         self.pin_voters();
         self.answer_checkpointed(cx, document);
         self.answer_removed(cx);
+        self.grow_with(cx, document);
         if self.is_leader() {
-            let region = self.params.region.clone();
-            let value = Value::of(&CheckpointRef { region, index: position.index, hash: position.hash });
-            self.publish(cx, system::channel(system::CHECKPOINT), value);
+            let (region, header) = (self.params.region.clone(), document.header());
+            let (taken_at, counts) = (header.taken_at.time, header.counts);
+            let checkpoint = CheckpointRef { region, index: position.index, hash: position.hash, taken_at, counts };
+            if let Some(hierarchy) = &mut self.hierarchy {
+                hierarchy.regions_mut().committed(checkpoint.clone());
+            }
+            self.publish(cx, system::channel(system::CHECKPOINT), Value::of(&checkpoint));
+            self.say_region(cx, position.index);
             self.publish_summary(cx);
         }
     }
 
-    /// The highest index of our ledger below `index`; everything under it is held or being fetched.
+    /// Nodes of other regions: their readings stand in their own region's checkpoints.
+    fn abroad(&self) -> BTreeSet<NodeId> {
+        match &self.hierarchy {
+            None => BTreeSet::new(),
+            Some(_) => {
+                let others = self.members().filter(|(_, info)| info.region != self.params.region);
+                others.map(|(node, _)| node.clone()).collect()
+            }
+        }
+    }
+
+    /// Keeps the ledger of a group whole, and its bodies by retention.
+    pub(super) fn note_committed(&mut self, cx: &mut Cx<'_>, group: &GroupId, position: Position, document: &Document) {
+        let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
+        let mut records = self.archive.on_committed(document, accepted);
+        let below = self.newest_below(group, position.index);
+        let from = self.within_reach(cx, document.header().proposer.clone());
+        self.archive.note_gap(cx, group, document, below, &from);
+        records.extend(self.archive.fill_gaps(cx, &from));
+        if !records.is_empty() {
+            self.write(cx, records);
+        }
+        self.ledger_top.insert(group.clone(), position.index);
+    }
+
+    /// The highest index of a ledger below `index`; everything under it is held or being fetched.
     /// `None` in a newcomer, whose ledger begins with the genesis like all others.
-    fn newest_below(&self, index: Index) -> Option<Index> {
-        self.ledger_top.filter(|top| *top < index)
+    fn newest_below(&self, group: &GroupId, index: Index) -> Option<Index> {
+        self.ledger_top.get(group).copied().filter(|top| *top < index)
     }
 
     fn on_leadership_changed(&mut self, cx: &mut Cx<'_>) {
         let Some(group) = &self.group else { return };
+        self.said_voters = None;
         if !group.is_leader() {
             self.unwanted.clear();
+            self.give_up_growing(cx);
             return;
         }
         let claim = LeaderClaim { region: self.params.region.clone(), term: group.hard().term };
         self.claims.insert(claim.region.clone(), (claim.term, self.me.node.clone()));
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.on_region_leader(&claim.region, claim.term, &self.me.node);
+        }
         self.plan_due = cx.now.mono + PLAN_INTERVAL;
         self.publish(cx, system::channel(system::LEADER), Value::of(&claim));
     }
@@ -182,9 +231,14 @@ impl Node {
     pub(super) fn plan_voters(&mut self, cx: &mut Cx<'_>) {
         self.plan_due = cx.now.mono + PLAN_INTERVAL;
         let members: Vec<Member> = self.members_of_region(cx.now.mono);
+        // A voter that has moved to another region votes here no more.
+        let mut unwanted = self.unwanted.clone();
+        let moved = self.members().filter(|(_, info)| info.region != self.params.region && !info.left);
+        unwanted.extend(moved.map(|(node, _)| node.clone()));
         if let Some(group) = &mut self.group {
-            group.plan_voters(cx, &members, &self.unwanted);
+            group.plan_voters(cx, &members, &unwanted);
         }
+        self.plan_regions(cx);
         self.pin_voters();
     }
 

@@ -2,7 +2,6 @@
 
 use crate::core::consensus::Holdings;
 use crate::core::cx::Cx;
-use crate::core::effect::{Effect, StopReason};
 use crate::core::hard_state::{HardState, Position, Record};
 use crate::core::id::{GroupId, Hash, Index, LinkId, PersistSeq};
 use crate::core::ledger::document::Document;
@@ -64,21 +63,20 @@ impl Node {
     }
 
     fn join(&mut self, cx: &mut Cx<'_>, genesis: Document, founded: bool) {
-        let group = GroupId::Region(self.params.region.clone());
-        if genesis.voters_in(&group).is_none() {
-            let why = format!(
-                "region {:?} is not part of cluster {:?} ({}): correct `region` in the configuration",
-                self.params.region,
-                self.params.cluster,
-                genesis.hash().short()
-            );
-            return cx.fx.push(Effect::Stop { why: StopReason::Refused(why) });
-        }
         let mut records = self.archive.adopt(&genesis);
         records.push(Record::Cluster(genesis.hash()));
-        records.push(Record::Hard(group, HardState::new(genesis.hash())));
+        // A region that the genesis lacks may have been added since, or be about to be.
+        let groups = self.groups_of(&genesis);
+        records.extend(groups.into_iter().map(|group| Record::Hard(group, HardState::new(genesis.hash()))));
         let write = self.write(cx, records);
         self.joining = Some(Joining::Writing { genesis, founded, write });
+    }
+
+    /// The groups that a genesis gives this node a part in: its region's, and the top if there are several regions.
+    fn groups_of(&self, genesis: &Document) -> Vec<GroupId> {
+        let regions = genesis.header().voters.regions();
+        let own = regions.contains_key(&self.params.region).then(|| GroupId::Region(self.params.region.clone()));
+        own.into_iter().chain((regions.len() > 1).then_some(GroupId::Top)).collect()
     }
 
     /// The cluster exists for us only once that is durable.
@@ -90,8 +88,9 @@ impl Node {
         let (genesis, founded) = (genesis.clone(), *founded);
         self.joining = None;
         let cluster = genesis.hash();
-        let group = GroupId::Region(self.params.region.clone());
-        self.take_up_group(cx, group, HardState::new(cluster), std::slice::from_ref(&genesis));
+        for group in self.groups_of(&genesis) {
+            self.take_up_group(cx, group, HardState::new(cluster), std::slice::from_ref(&genesis));
+        }
         cx.notice(Notice::Joined { cluster, founded });
         self.sessions.join(cx, cluster);
         self.pin_voters();
@@ -99,13 +98,19 @@ impl Node {
 
     /// Finds what is missing of the ledger between the positions that a store gave back.
     pub(super) fn note_recovered_gaps(&mut self, cx: &Cx<'_>, ledger: &[(GroupId, Position)], documents: &[Document]) {
-        let own = GroupId::Region(self.params.region.clone());
-        let indices: Vec<Index> = ledger.iter().filter(|(group, _)| *group == own).map(|(_, p)| p.index).collect();
-        let below = |index: Index| indices.iter().copied().filter(|held| *held < index).max();
-        let voters: Vec<_> = self.group.iter().flat_map(|g| g.voters().iter().cloned().collect::<Vec<_>>()).collect();
-        let Some(peer) = voters.into_iter().map(|v| v.node).find(|node| *node != self.me.node) else { return };
-        for document in documents.iter().filter(|document| document.header().index > Index(0)) {
-            self.archive.note_gap(cx, &own, document, below(document.header().index), &peer);
+        for (group, position) in ledger {
+            let top = self.ledger_top.entry(group.clone()).or_insert(position.index);
+            *top = position.index.max(*top);
+        }
+        let groups = self.group.iter().chain(self.top()).map(|group| (group.id().clone(), group.voters()));
+        for (own, voters) in groups.collect::<Vec<_>>() {
+            let indices: Vec<Index> = ledger.iter().filter(|(group, _)| *group == own).map(|(_, p)| p.index).collect();
+            let below = |index: Index| indices.iter().copied().filter(|held| *held < index).max();
+            let mut others = voters.iter().map(|voter| voter.node.clone()).filter(|node| *node != self.me.node);
+            let Some(peer) = others.next() else { continue };
+            for document in documents.iter().filter(|document| document.header().group == own) {
+                self.archive.note_gap(cx, &own, document, below(document.header().index), &peer);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::core::effect::Effect;
 use crate::core::event::{Ack, RefusedCommand, Reply};
 use crate::core::hard_state::{Position, Record};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, NodeId, PersistSeq, RequestId};
+use crate::core::id::{Channel, NodeId, PersistSeq, RegionId, RequestId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::exchange::Confirm;
@@ -34,6 +34,10 @@ pub(super) struct Pending {
     peers: BTreeMap<RequestId, PeersAck>,
     checkpoint: Vec<(RequestId, Vec<(Channel, Hlc)>)>,
     removals: Vec<(RequestId, NodeId)>,
+    /// Who waits for a region to be there, or not to be.
+    pub(super) regions: Vec<(RequestId, RegionId, bool)>,
+    /// Who waits for a top level.
+    pub(super) growing: Vec<RequestId>,
 }
 
 /// A write that waits for peers.
@@ -55,6 +59,8 @@ impl Default for Pending {
             peers: BTreeMap::new(),
             checkpoint: Vec::new(),
             removals: Vec::new(),
+            regions: Vec::new(),
+            growing: Vec::new(),
         }
     }
 }
@@ -75,7 +81,7 @@ impl Node {
     /// Readings keep the configured scope; of the system's channels those that other regions need are global.
     fn scope_of(&self, channel: &Channel) -> Scope {
         let needed = match channel.as_str() {
-            system::LEADER | system::CHECKPOINT | system::SUMMARY => true,
+            system::LEADER | system::CHECKPOINT | system::SUMMARY | system::VOTERS | system::TOP => true,
             system::NODE => self.group.as_ref().is_some_and(|group| group.is_voter()),
             other => other.starts_with(system::FORGET),
         };
@@ -207,7 +213,7 @@ impl Node {
         }
     }
 
-    fn not_joined(&self) -> RefusedCommand {
+    pub(super) fn not_joined(&self) -> RefusedCommand {
         let names: Vec<String> = self.sessions.waiting_for().iter().map(ToString::to_string).collect();
         RefusedCommand::NotJoined(names.join(", "))
     }
@@ -310,7 +316,22 @@ impl Node {
         Self::redirect(cx, request, leader);
     }
 
-    fn redirect(cx: &mut Cx<'_>, request: RequestId, leader: Option<NodeId>) {
+    pub(super) fn on_latest_global(&mut self, cx: &mut Cx<'_>, request: RequestId, linearizable: bool) {
+        let leader = self.top_leader().cloned();
+        let Some(hierarchy) = &mut self.hierarchy else {
+            return Self::refuse(cx, request, RefusedCommand::IsFlat);
+        };
+        if !linearizable {
+            let latest = hierarchy.group().hard().committed;
+            return Self::reply(cx, request, Reply::Latest { latest });
+        }
+        if hierarchy.group().is_leader() {
+            return hierarchy.group_mut().read_latest(cx, request);
+        }
+        Self::redirect(cx, request, leader);
+    }
+
+    pub(super) fn redirect(cx: &mut Cx<'_>, request: RequestId, leader: Option<NodeId>) {
         match leader {
             Some(leader) => Self::reply(cx, request, Reply::Redirect { leader }),
             None => Self::refuse(cx, request, RefusedCommand::NoLeader),

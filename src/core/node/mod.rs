@@ -3,7 +3,7 @@
 //! Decides nothing of the protocol itself. Each file beside this one routes one kind of fact:
 //! [`joining`] how a store comes to belong to a cluster, [`agreement`] group and archive, [`replica`] what
 //! spreads, [`local`] sensors and clients, [`timekeeping`] which clock is believed, [`fusing`] what checkpoints
-//! and regions say of all readings, [`viewing`] what is shown.
+//! and regions say of all readings, [`top`] what spans regions, [`viewing`] what is shown.
 
 mod agreement;
 mod fusing;
@@ -11,6 +11,7 @@ mod joining;
 mod local;
 mod replica;
 mod timekeeping;
+mod top;
 mod viewing;
 #[cfg(test)]
 mod tests;
@@ -25,8 +26,9 @@ use crate::core::event::{Command, Event, RefusedCommand, Reply};
 use crate::core::fusion::document::Summary;
 use crate::core::gossip::Gossip;
 use crate::core::hard_state::{HardState, Record, Recovered, StoreIdentity};
+use crate::core::hierarchy::Hierarchy;
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, GroupId, Index, LinkId, NodeId, PersistSeq, RegionId, RequestId, Term, Voter};
+use crate::core::id::{Channel, GroupId, Hash, Index, LinkId, NodeId, PersistSeq, RegionId, RequestId, Term, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::liveness::Liveness;
 use crate::core::message::Message;
@@ -42,6 +44,7 @@ use crate::core::writes::Writes;
 use joining::Joining;
 use local::Pending;
 use timekeeping::Timekeeper;
+use top::TakingUp;
 
 /// One sensor gateway, without the world around it.
 pub struct Node {
@@ -57,11 +60,19 @@ pub struct Node {
     store: Store,
     gossip: Gossip,
     liveness: Liveness,
-    /// The region's group, once this store belongs to a cluster.
+    /// The region's group, once this store belongs to a cluster that has our region.
     group: Option<Group>,
+    /// The top level, if the cluster has one.
+    hierarchy: Option<Hierarchy>,
     archive: Archive,
-    /// Highest index of our ledger that is held; what is missing below it is being fetched.
-    ledger_top: Option<Index>,
+    /// Highest index of each ledger that is held; what is missing below it is being fetched.
+    ledger_top: BTreeMap<GroupId, Index>,
+    /// Documents from which this node is to take part in the top, and in its region.
+    top_sought: Option<Hash>,
+    region_sought: Option<Hash>,
+    taking_up: Option<TakingUp>,
+    /// Our region's voters as its leader, we, last said them.
+    said_voters: Option<BTreeSet<Voter>>,
     pending: Pending,
     /// Newest leader claims, by region.
     claims: BTreeMap<RegionId, (Term, NodeId)>,
@@ -104,8 +115,13 @@ impl Node {
             gossip: Gossip::new(&params),
             liveness: Liveness::new(&params),
             group: None,
+            hierarchy: None,
             archive,
-            ledger_top: None,
+            ledger_top: BTreeMap::new(),
+            top_sought: None,
+            region_sought: None,
+            taking_up: None,
+            said_voters: None,
             pending: Pending::default(),
             claims: BTreeMap::new(),
             unwanted: BTreeSet::new(),
@@ -121,10 +137,13 @@ impl Node {
         let mut cx = Cx { now, rng: &mut rng, fx: &mut fx };
         node.restore_entries(&cx, recovered.own, &bodies);
         if recovered.cluster.is_some() {
-            let group = GroupId::Region(node.params.region.clone());
-            let hard = recovered.hard.into_iter().find(|(id, _)| *id == group).map(|(_, hard)| hard);
-            let hard = hard.expect("a store that belongs to a cluster holds its region's hard state");
-            node.take_up_group(&mut cx, group, hard, &documents);
+            // A node that has moved to another region finds its part there by a global document.
+            let own = GroupId::Region(node.params.region.clone());
+            for (group, hard) in recovered.hard.into_iter().filter(|(id, _)| *id == own || *id == GroupId::Top) {
+                node.take_up_group(&mut cx, group, hard, &documents);
+            }
+            node.seek_region(&mut cx);
+            node.grow_with_committed(&mut cx);
         }
         node.note_recovered_gaps(&cx, &recovered.ledger, &documents);
         node
@@ -136,7 +155,9 @@ impl Node {
         let before = fx.len();
         let mut cx = Cx { now, rng: &mut rng, fx };
         self.judge_again_after_a_step(&mut cx);
+        self.judge_top(&mut cx);
         self.dispatch(&mut cx, event);
+        self.judge_top(&mut cx);
         self.settle(&mut cx);
         if self.deadline() <= now.mono {
             self.on_deadline(&mut cx);
@@ -178,6 +199,8 @@ impl Node {
                 idle = false;
                 self.on_group_fact(cx, fact);
             }
+            self.judge_top(cx);
+            idle &= !self.route_top_facts(cx);
             for fact in self.archive.take_facts() {
                 idle = false;
                 self.on_archive_fact(cx, fact);
@@ -197,6 +220,7 @@ impl Node {
             self.gossip.deadline(),
             self.liveness.deadline(),
             self.group.as_ref().map_or(Mono::NEVER, Group::deadline),
+            self.hierarchy.as_ref().map_or(Mono::NEVER, Hierarchy::deadline),
             self.time.deadline(),
             self.pending.deadline(),
             if self.is_leader() { self.plan_due } else { Mono::NEVER },
@@ -212,6 +236,10 @@ impl Node {
         self.sessions.on_deadline(cx);
         if let Some(group) = &mut self.group {
             group.on_deadline(cx, &mut self.writes);
+        }
+        self.judge_top(cx);
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.on_deadline(cx, &mut self.writes);
         }
         if self.archive.deadline() <= cx.now.mono {
             self.archive.on_deadline(cx, &self.sessions.peers());
@@ -234,6 +262,11 @@ impl Node {
         if let Some(group) = &mut self.group {
             group.on_persisted(cx, &mut self.writes);
         }
+        self.judge_top(cx);
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.group_mut().on_persisted(cx, &mut self.writes);
+        }
+        self.finish_taking_up(cx);
         self.answer_durable(cx);
     }
 
@@ -280,21 +313,30 @@ impl Node {
             | Message::ElectionVote(_)
             | Message::CheckpointPropose(_)
             | Message::CheckpointAck(_)) => self.on_group_message(cx, link, &from, message),
+            Message::Relay(relay) => self.on_relay(cx, link, &relay),
+            Message::RelayAnswer(answer) => self.on_relay_answer(cx, link, answer),
         }
     }
 
     fn on_asked(&mut self, cx: &mut Cx<'_>, request: RequestId, command: Command) {
         match command {
             Command::Put { readings, ack } => self.on_put(cx, request, readings, ack),
-            Command::Latest { linearizable } => self.on_latest(cx, request, linearizable),
+            Command::Latest { linearizable, top: false } => self.on_latest(cx, request, linearizable),
+            Command::Latest { linearizable, top: true } => self.on_latest_global(cx, request, linearizable),
             Command::Forget { node } => self.on_forget(cx, request, &node),
             Command::RemoveVoter { node } => self.on_remove_voter(cx, request, node),
+            Command::Grow => self.on_grow(cx, request),
+            Command::AddRegion { region, voters } => self.on_add_region(cx, request, region, &voters),
+            Command::RemoveRegion { region } => self.on_remove_region(cx, request, region),
         }
     }
 
     fn on_leave(&mut self, cx: &mut Cx<'_>) {
         if let Some(group) = &mut self.group {
             group.leave(cx);
+        }
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.group_mut().leave(cx);
         }
         self.publish_self(cx, true);
         self.flush_own(cx);
@@ -321,6 +363,11 @@ impl Node {
         self.group.as_ref()
     }
 
+    /// The top group, if the cluster has a top level.
+    pub fn top(&self) -> Option<&Group> {
+        self.hierarchy.as_ref().map(Hierarchy::group)
+    }
+
     /// True while it leads its region.
     pub fn is_leader(&self) -> bool {
         self.group.as_ref().is_some_and(Group::is_leader)
@@ -330,8 +377,15 @@ impl Node {
         let find = |hash| documents.iter().find(|document| document.hash() == hash).cloned();
         let accepted = find(hard.accepted.hash).expect("a store gives back the document it accepted");
         let committed = hard.committed.map(|position| find(position.hash).expect("and the one it committed"));
-        let (me, params) = (self.me.clone(), self.params.consensus.clone());
-        self.group = Some(Group::recover(cx, id, me, params, hard, accepted, committed));
+        let me = self.me.clone();
+        if id == GroupId::Top {
+            let (region, params) = (self.params.region.clone(), self.params.top.clone());
+            self.hierarchy = Some(Hierarchy::recover(cx, me, region, params, hard, accepted, committed));
+            self.tell_top(cx);
+        } else {
+            let params = self.params.consensus.clone();
+            self.group = Some(Group::recover(cx, id, me, params, hard, accepted, committed));
+        }
     }
 
     fn note_refusal(&mut self, cx: &mut Cx<'_>, from: NodeId, key: crate::core::state::entry::Key, why: EntryRefusal) {

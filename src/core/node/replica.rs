@@ -74,6 +74,9 @@ impl Node {
         if let Some(group) = &mut self.group {
             group.on_peer_up(&node);
         }
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.on_peer_up(&node);
+        }
     }
 
     pub(super) fn on_peer_down(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
@@ -163,9 +166,17 @@ impl Node {
                 self.liveness.on_member(cx, &self.me.node, &key.origin, info, entry.stamp);
                 self.gossip.on_member(&key.origin, info, self.liveness.state_of(&key.origin));
             }
-            Meaning::Leader(claim) => self.on_claim(&key.origin, claim.clone()),
+            Meaning::Leader(claim) => {
+                self.on_claim(&key.origin, claim.clone());
+                self.on_region_said(cx, &key.origin, &meaning);
+                self.pin_voters();
+            }
             // Whoever brought the word is nearer to the leader, and has the document first.
-            Meaning::Checkpoint(checkpoint) => self.on_checkpoint_ref(cx, from, checkpoint),
+            Meaning::Checkpoint(checkpoint) => {
+                self.on_checkpoint_ref(cx, from, checkpoint);
+                self.on_region_said(cx, &key.origin, &meaning);
+            }
+            Meaning::Voters(_) | Meaning::Top(_) => self.on_region_said(cx, &key.origin, &meaning),
             Meaning::Forget(node, forget) => self.apply_forget(cx, &node.clone(), forget.up_to),
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
@@ -215,7 +226,7 @@ impl Node {
         });
     }
 
-    /// Voters of our region need direct links to each other.
+    /// Voters of our region need direct links to each other, and region leaders to each other.
     pub(super) fn pin_voters(&mut self) {
         let Some(group) = &self.group else { return };
         let voters = group.voters();
@@ -223,6 +234,10 @@ impl Node {
         let votes = voters.contains(&self.me);
         if votes {
             pinned.extend(voters.iter().map(|voter| voter.node.clone()).filter(|node| *node != self.me.node));
+        }
+        // A region's leader relays for the other regions, and they for it.
+        if let Some(hierarchy) = self.hierarchy.as_ref().filter(|_| group.is_leader()) {
+            pinned.extend(hierarchy.regions().leaders().filter(|node| **node != self.me.node).cloned());
         }
         self.gossip.pin(pinned);
         self.gossip.set_votes(votes);

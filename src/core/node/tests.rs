@@ -1,3 +1,5 @@
+mod top;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -20,7 +22,11 @@ struct World {
     replies: Vec<(String, RequestId, Reply)>,
     notices: Vec<(String, Notice)>,
     said: Vec<(String, Message)>,
+    /// What becomes of a message between two nodes; nothing if it is lost.
+    tamper: Box<Tamper>,
 }
+
+type Tamper = dyn Fn(&str, &str, Message) -> Option<Message>;
 
 fn name(text: &str) -> NodeId {
     NodeId::new(text).unwrap()
@@ -39,6 +45,7 @@ impl World {
             replies: Vec::new(),
             notices: Vec::new(),
             said: Vec::new(),
+            tamper: Box::new(|_, _, message| Some(message)),
         };
         for (i, node) in names.iter().enumerate() {
             world.start(node, names, i as u128 + 1);
@@ -47,10 +54,15 @@ impl World {
     }
 
     fn start(&mut self, node: &str, names: &[&str], store: u128) {
-        let main = RegionId::new("main").unwrap();
-        let mut params = Params::new("lab", name(node), main.clone(), node.into());
-        params.bootstrap = names.iter().map(|n| (*n).into()).collect();
-        params.initial_voters = BTreeMap::from([(main, names.iter().map(|n| name(n)).collect())]);
+        let voters = names.iter().map(|n| name(n)).collect();
+        self.start_in(node, "main", &BTreeMap::from([(RegionId::new("main").unwrap(), voters)]), store);
+    }
+
+    /// Starts a node of a region on a fresh store.
+    fn start_in(&mut self, node: &str, region: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>, store: u128) {
+        let mut params = Params::new("lab", name(node), RegionId::new(region).unwrap(), node.into());
+        params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
+        params.initial_voters = voters.clone();
         let identity = StoreIdentity { id: StoreId(store), fresh: true };
         let started = Node::recover(params, identity, Recovered::default(), store as u64, self.now);
         self.nodes.insert(node.to_owned(), started);
@@ -87,6 +99,7 @@ impl World {
                     let mut frame = Vec::new();
                     message.encode(&mut frame);
                     let message = Message::decode(&frame).expect("what we write we can read");
+                    let Some(message) = (self.tamper)(node, to, message) else { return };
                     self.said.push((node.to_owned(), message.clone()));
                     let event = Event::Received { link: *other, message: Box::new(message) };
                     self.queue.push_back((to.clone(), event));
@@ -213,11 +226,11 @@ fn a_linearizable_read_is_answered_by_the_leader_and_redirected_by_others() {
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && w.leader().is_some());
     let leader = world.leader().unwrap();
     let other = THREE.iter().find(|node| **node != leader).unwrap();
-    let read = world.ask(&leader, Command::Latest { linearizable: true });
+    let read = world.ask(&leader, Command::Latest { linearizable: true, top: false });
     world.run_until(SECONDS(2), |w| w.reply(read).is_some());
     assert!(matches!(world.reply(read), Some(Reply::Latest { latest: Some(_) })));
     world.replies.clear();
-    let read = world.ask(other, Command::Latest { linearizable: true });
+    let read = world.ask(other, Command::Latest { linearizable: true, top: false });
     assert_eq!(world.reply(read), Some(&Reply::Redirect { leader: name(&leader) }));
 }
 

@@ -1,21 +1,27 @@
 //! What the node shows of itself and of the others.
 
+use std::collections::BTreeSet;
+
 use crate::core::consensus::Group;
 use crate::core::hard_state::Position;
-use crate::core::id::{GroupId, NodeId, Term};
+use crate::core::id::{GroupId, NodeId, RegionId, Term, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::node::Node;
+use crate::core::state::system::NodeInfo;
 use crate::core::time::Now;
-use crate::core::view::{CheckpointView, GroupView, Liveness, MemberView, Role, View};
+use crate::core::view::{CheckpointView, GroupView, Liveness, MemberView, RegionView, Role, View};
 
 impl Node {
     /// A plain copy of what this node knows, as of now.
     pub fn view(&self, now: Now) -> View {
         View {
-            cluster: self.sessions.cluster().filter(|_| self.group.is_some()),
+            cluster: self.sessions.cluster(),
             waiting_for: self.sessions.waiting_for(),
             refused: self.sessions.refused().map(str::to_owned),
             group: self.group_view(),
+            in_region: self.group.is_some(),
+            top: self.top_view(),
+            regions: self.region_views(),
             members: self.member_views(now),
             entries: self.store.len(),
             readings: self.store.iter().filter(|(key, _)| !key.channel.is_system()).count(),
@@ -37,30 +43,89 @@ impl Node {
         self.gossip.waiting()
     }
 
-    fn group_view(&self) -> GroupView {
-        let checkpoint = |document: &Document| CheckpointView {
-            position: Position { index: document.header().index, hash: document.hash() },
-            taken_at: document.header().taken_at.time.wall(),
-            counts: document.header().counts,
+    fn top_view(&self) -> Option<GroupView> {
+        let group = self.top()?;
+        Some(GroupView {
+            id: GroupId::Top,
+            role: group.role(),
+            term: group.hard().term,
+            leader: self.top_leader().cloned(),
+            voters: group.voters().iter().cloned().collect(),
+            checkpoint: group.committed().map(|document| checkpoint_view(document, &GroupId::Top)),
+        })
+    }
+
+    /// What is known of every region: of our own at first hand, of the others by their word.
+    fn region_views(&self) -> Vec<RegionView> {
+        let own = self.group_view();
+        let own = RegionView {
+            id: self.params.region.clone(),
+            leader: own.leader,
+            term: own.term,
+            checkpoint: own.checkpoint,
+            voters: own.voters,
+            top_voters: Vec::new(),
         };
+        let Some(hierarchy) = &self.hierarchy else { return vec![own] };
+        let present = hierarchy.group().voters();
+        let said = hierarchy.regions();
+        let view = |(region, voters): (&RegionId, &BTreeSet<Voter>)| {
+            let top_voters = voters.iter().cloned().collect();
+            if *region == own.id {
+                return RegionView { top_voters, ..own.clone() };
+            }
+            let claim = said.leader(region);
+            let checkpoint = said.checkpoint(region).map(|known| CheckpointView {
+                position: Position { index: known.index, hash: known.hash },
+                taken_at: known.taken_at.wall(),
+                counts: known.counts,
+            });
+            RegionView {
+                id: region.clone(),
+                leader: claim.map(|claim| claim.node.clone()),
+                term: claim.map_or(Term(0), |claim| claim.term),
+                checkpoint,
+                voters: said.voters(region).unwrap_or(voters).iter().cloned().collect(),
+                top_voters,
+            }
+        };
+        present.regions().iter().map(view).collect()
+    }
+
+    fn group_view(&self) -> GroupView {
         let group = self.group.as_ref();
+        let own = GroupId::Region(self.params.region.clone());
         GroupView {
-            id: GroupId::Region(self.params.region.clone()),
+            id: own.clone(),
             role: group.map_or(Role::Observer, Group::role),
             term: group.map_or(Term(0), |group| group.hard().term),
             leader: self.leader().cloned(),
             voters: group.map(|group| group.voters().iter().cloned().collect()).unwrap_or_default(),
-            checkpoint: group.and_then(Group::committed).map(checkpoint),
+            checkpoint: group.and_then(Group::committed).map(|document| checkpoint_view(document, &own)),
         }
     }
 
     fn member_views(&self, now: Now) -> Vec<MemberView> {
-        let voters = self.group.as_ref().map(Group::voters);
+        // Of another region what its leader has said, or the top has agreed on.
+        let top = self.top().map(Group::voters);
+        let own = self.group.as_ref().map(Group::voters);
+        let votes = |node: &NodeId, info: &NodeInfo| {
+            let identity = Voter { node: node.clone(), store: info.store };
+            match (&own, &self.hierarchy) {
+                (Some(own), _) if info.region == self.params.region => own.contains(&identity),
+                (_, Some(hierarchy)) => match hierarchy.regions().voters(&info.region) {
+                    Some(said) => said.contains(&identity),
+                    None => top.as_ref().is_some_and(|top| top.contains(&identity)),
+                },
+                (own, None) => own.as_ref().is_some_and(|own| own.contains(&identity)),
+            }
+        };
         self.members()
             .map(|(node, info)| {
                 let own = *node == self.me.node;
                 let state = self.liveness.state_of(node).unwrap_or(Liveness::Dead);
                 MemberView {
+                    voter: votes(node, &info),
                     node: node.clone(),
                     store: info.store,
                     region: info.region,
@@ -68,9 +133,6 @@ impl Node {
                     api: info.api,
                     version: info.version,
                     liveness: if own { Liveness::Alive } else { state },
-                    voter: voters
-                        .as_ref()
-                        .is_some_and(|v| v.of_node(node).is_some_and(|voter| voter.store == info.store)),
                     entries: self.store.count_of(node),
                     last_heard: self.sessions.heard(node).map(|heard| now.mono.since(heard)),
                     clock_offset_ms: self.time.offset_of(node),
@@ -78,5 +140,14 @@ impl Node {
                 }
             })
             .collect()
+    }
+}
+
+fn checkpoint_view(document: &Document, group: &GroupId) -> CheckpointView {
+    let index = document.index_in(group).unwrap_or(document.header().index);
+    CheckpointView {
+        position: Position { index, hash: document.hash() },
+        taken_at: document.header().taken_at.time.wall(),
+        counts: document.header().counts,
     }
 }

@@ -1,12 +1,14 @@
 //! What the system's own channels hold. They travel exactly as readings do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::fusion::document::Summary;
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, Hash, Index, NodeId, RegionId, StoreId, Term};
+use crate::core::id::{Channel, Hash, Index, NodeId, RegionId, StoreId, Term, Voter};
+use crate::core::ledger::document::Counts;
 use crate::core::reading::Reading;
 use crate::core::state::entry::{Value, ValueError};
 
@@ -62,6 +64,33 @@ pub struct CheckpointRef {
     pub index: Index,
     /// Its identity.
     pub hash: Hash,
+    /// When it was taken, by its proposer's clock.
+    #[serde(default)]
+    pub taken_at: Hlc,
+    /// How much it covers.
+    #[serde(default)]
+    pub counts: Counts,
+}
+
+/// `@voters`: who votes in the writer's region by its newest committed checkpoint that changed it. The top follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionVoters {
+    /// The region.
+    pub region: RegionId,
+    /// The checkpoint since which it is so.
+    pub index: Index,
+    /// They.
+    pub voters: BTreeSet<Voter>,
+}
+
+/// `@top`: the top-level leader's claim and its newest committed global checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopClaim {
+    /// Under which top term it leads.
+    pub term: Term,
+    /// Place and identity of the newest committed global checkpoint it knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<(Index, Hash)>,
 }
 
 /// `@forget/<node>`: that node's entries up to this stamp are dropped everywhere and refused from then on.
@@ -81,6 +110,10 @@ pub const LEADER: &str = "@leader";
 pub const CHECKPOINT: &str = "@checkpoint";
 /// Channel of [`Summary`].
 pub const SUMMARY: &str = "@summary";
+/// Channel of [`RegionVoters`].
+pub const VOTERS: &str = "@voters";
+/// Channel of [`TopClaim`].
+pub const TOP: &str = "@top";
 /// Channels of [`Suspicion`]: this, then the suspect's name.
 pub const SUSPECT: &str = "@suspect/";
 /// Channels of [`Forget`]: this, then the forgotten node's name.
@@ -121,6 +154,10 @@ pub enum Meaning {
     Checkpoint(CheckpointRef),
     /// `@summary`.
     Summary(Box<Summary>),
+    /// `@voters`.
+    Voters(RegionVoters),
+    /// `@top`.
+    Top(TopClaim),
     /// `@forget/<node>`.
     Forget(NodeId, Forget),
     /// A system channel of a newer version: kept and forwarded, not understood.
@@ -145,6 +182,8 @@ pub fn understand(channel: &Channel, value: &Value) -> Result<Meaning, ValueErro
             summary.check().map_err(|why| malformed(why.to_owned()))?;
             Meaning::Summary(summary)
         }
+        VOTERS => Meaning::Voters(value.read().map_err(json)?),
+        TOP => Meaning::Top(value.read().map_err(json)?),
         other => match (other.strip_prefix(SUSPECT), other.strip_prefix(FORGET)) {
             (Some(node), _) => Meaning::Suspect(name(node)?, value.read().map_err(json)?),
             (_, Some(node)) => Meaning::Forget(name(node)?, value.read().map_err(json)?),

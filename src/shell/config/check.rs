@@ -62,6 +62,7 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
     let gossip = gossip(&raw, &mut f);
     let liveness = liveness(&raw, &mut f);
     let consensus = consensus(&raw, &mut f);
+    let top = top(&raw, &mut f);
     let clock_skew_max = f.duration("state", "clock_skew_max", raw.state.clock_skew_max, 100 * MS, HOUR);
     let retain = f.duration("state", "retain", raw.state.retain, 10 * SECOND, 365 * DAY);
     let store_interval = f.duration("state", "store_interval", raw.state.store_interval, 10 * MS, HOUR);
@@ -96,6 +97,7 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
         consensus,
         fusion: fusion.0,
         estimates: raw.fusion.in_checkpoints,
+        top,
         ..Params::new(&raw.cluster.name, id, region, advertise.as_str().into())
     };
     let offset = raw.node.clock_offset.0.as_millis();
@@ -145,8 +147,11 @@ fn voters(raw: &RawNode, f: &mut Findings<'_>) -> BTreeMap<RegionId, Vec<NodeId>
                    or name cluster.bootstrap addresses to join a cluster that exists";
         f.add("cluster", "voters", why);
     }
-    if !voters.is_empty() && !raw.cluster.voters.contains_key(&raw.node.region) {
-        f.add("cluster", "voters", format!("has no voters for this node's region {}", raw.node.region));
+    // A region that was added later is not among the initial ones: its nodes find the cluster by an address.
+    let listed = voters.is_empty() || raw.cluster.voters.contains_key(&raw.node.region);
+    if !listed && raw.cluster.bootstrap.is_empty() {
+        let why = "has no voters for this node's region";
+        f.add("cluster", "voters", format!("{why} {}", raw.node.region));
     }
     let others = voters.values().flatten().any(|voter| voter.as_str() != raw.node.id);
     if others && raw.cluster.bootstrap.is_empty() {
@@ -209,6 +214,7 @@ fn liveness(raw: &RawNode, f: &mut Findings<'_>) -> LivenessParams {
 fn consensus(raw: &RawNode, f: &mut Findings<'_>) -> ConsensusParams {
     let (s, c) = ("consensus", &raw.consensus);
     let params = ConsensusParams {
+        election_spread: ConsensusParams::default().election_spread,
         heartbeat_interval: f.duration(s, "heartbeat_interval", c.heartbeat_interval, 5 * MS, 60 * SECOND),
         election_timeout: f.duration(s, "election_timeout", c.election_timeout, 25 * MS, 600 * SECOND),
         checkpoint_interval: f.duration(s, "checkpoint_interval", c.checkpoint_interval, 50 * MS, DAY),
@@ -225,6 +231,30 @@ fn consensus(raw: &RawNode, f: &mut Findings<'_>) -> ConsensusParams {
         );
     }
     params
+}
+
+fn top(raw: &RawNode, f: &mut Findings<'_>) -> ConsensusParams {
+    let (s, h) = ("hierarchy", &raw.hierarchy);
+    let (least, most) = (h.election_timeout, h.election_timeout_max);
+    let params = ConsensusParams {
+        heartbeat_interval: f.duration(s, "heartbeat_interval", h.heartbeat_interval, 10 * MS, 60 * SECOND),
+        election_timeout: f.duration(s, "election_timeout", least, 50 * MS, 600 * SECOND),
+        election_spread: 0,
+        checkpoint_interval: f.duration(s, "checkpoint_interval", h.checkpoint_interval, 50 * MS, DAY),
+        ..ConsensusParams::top()
+    };
+    if params.election_timeout < 5 * params.heartbeat_interval {
+        let why =
+            format!("is {least}; keep it at five hierarchy.heartbeat_interval ({}) or more", h.heartbeat_interval);
+        f.add(s, "election_timeout", why);
+    }
+    if most.0 < least.0 + least.0 / 10 || most.0 > 4 * least.0 {
+        let why = format!("is {most}; it must lie between 1.1 and 4 times hierarchy.election_timeout ({least})");
+        f.add(s, "election_timeout_max", why);
+        return params;
+    }
+    let spread = (most.0 - least.0).as_micros() * 1000 / least.0.as_micros().max(1);
+    ConsensusParams { election_spread: u32::try_from(spread).unwrap_or(u32::MAX), ..params }
 }
 
 fn sources(raw: &RawNode, f: &mut Findings<'_>) {

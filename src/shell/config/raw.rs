@@ -23,6 +23,7 @@ pub struct RawNode {
     pub liveness: RawLiveness,
     pub consensus: RawConsensus,
     pub fusion: RawFusion,
+    pub hierarchy: RawHierarchy,
     pub log: RawLog,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceConfig>,
@@ -207,6 +208,26 @@ impl Default for RawFusion {
             smoothing: c.smoothing,
             group: Vec::new(),
             sensor: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawHierarchy {
+    pub heartbeat_interval: Span,
+    pub election_timeout: Span,
+    pub election_timeout_max: Span,
+    pub checkpoint_interval: Span,
+}
+
+impl Default for RawHierarchy {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Span(ConsensusParams::top().heartbeat_interval),
+            election_timeout: Span::secs(3),
+            election_timeout_max: Span::secs(5),
+            checkpoint_interval: Span(ConsensusParams::top().checkpoint_interval),
         }
     }
 }

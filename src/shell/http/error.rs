@@ -73,9 +73,14 @@ impl From<RefusedCommand> for Failure {
                 (StatusCode::BAD_REQUEST, "bad_request")
             }
             RefusedCommand::UnknownNode(_) => (StatusCode::NOT_FOUND, "not_found"),
-            RefusedCommand::IsVoter(_) | RefusedCommand::IsAlive(_) | RefusedCommand::LastVoter(_) => {
-                (StatusCode::CONFLICT, "refused")
-            }
+            RefusedCommand::IsVoter(_)
+            | RefusedCommand::IsAlive(_)
+            | RefusedCommand::LastVoter(_)
+            | RefusedCommand::IsFlat
+            | RefusedCommand::KnownRegion(_)
+            | RefusedCommand::NoVoters(_)
+            | RefusedCommand::NotOfRegion(..)
+            | RefusedCommand::LastRegion(_) => (StatusCode::CONFLICT, "refused"),
             RefusedCommand::DiskBehind
             | RefusedCommand::NoLeader
             | RefusedCommand::NotJoined(_)

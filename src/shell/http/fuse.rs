@@ -61,7 +61,7 @@ pub(super) async fn fuse(
 
 /// What a document says; to explain it, its readings are fused again.
 fn at_checkpoint(api: &Api, name: &str, wanted: &Wanted, explain: bool) -> Result<(u64, Wall, Vec<Shown>), Failure> {
-    let (index, document) = checkpoints::find(api, name)?;
+    let (index, document) = checkpoints::find(api, &api.group(None)?, name)?;
     let header = document.header();
     let taken_at = header.taken_at.time.wall();
     let none = || Failure::not_found(format!("checkpoint {} carries no estimates", index.get()));

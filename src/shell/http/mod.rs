@@ -8,6 +8,7 @@ pub mod model;
 mod checkpoints;
 mod commands;
 mod error;
+mod forward;
 mod fuse;
 mod readings;
 mod rows;
@@ -55,6 +56,8 @@ pub struct Api {
     set_aside: Option<Arc<str>>,
     fuser: Fuser,
     watcher: Watcher,
+    /// Asks nodes of other regions.
+    http: reqwest::Client,
 }
 
 impl Api {
@@ -67,7 +70,9 @@ impl Api {
         watcher: Watcher,
     ) -> Self {
         let future_refusals = Arc::default();
-        Self { node, sources, future_refusals, set_aside: set_aside.map(Into::into), fuser, watcher }
+        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build();
+        let http = http.expect("a client without TLS has nothing to fail on");
+        Self { node, sources, future_refusals, set_aside: set_aside.map(Into::into), fuser, watcher, http }
     }
 }
 
@@ -89,6 +94,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/forget/{node}", post(commands::forget))
         .route("/v1/voters/{node}", delete(commands::remove_voter))
         .route("/v1/leave", post(commands::leave))
+        .route("/v1/grow", post(commands::grow))
+        .route("/v1/regions/{region}", post(commands::add_region).delete(commands::remove_region))
         .route("/livez", get(status::livez))
         .route("/readyz", get(status::readyz))
         .route("/metrics", get(status::metrics))

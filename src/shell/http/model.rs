@@ -61,6 +61,9 @@ pub struct NodeStatus {
     pub region: String,
     /// `leader`, `follower`, `candidate` or `observer`; null if it was not asked or did not answer.
     pub role: Option<String>,
+    /// True if it is the top-level leader.
+    #[serde(default)]
+    pub leads_top: bool,
     /// Its term.
     pub term: Option<u64>,
     /// `alive`, `suspect`, `dead` or `left`.
@@ -110,6 +113,15 @@ pub struct RegionStatus {
     pub alive: u64,
     /// Nodes that vote.
     pub voters: u64,
+    /// Voters alive.
+    #[serde(default)]
+    pub voters_alive: u64,
+    /// Nodes alive that do not vote.
+    #[serde(default)]
+    pub observers_alive: u64,
+    /// The largest lag of its nodes that were asked.
+    #[serde(default)]
+    pub lag_ms: Option<f64>,
 }
 
 /// `GET /v1/readings`.
@@ -117,11 +129,33 @@ pub struct RegionStatus {
 pub struct Readings {
     /// `sensorctl/get/v1`.
     pub schema: String,
+    /// The node that answered, or that was asked in another region.
+    #[serde(default)]
+    pub answered_by: String,
     /// The checkpoint these were taken from, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<u64>,
     /// By node and channel.
     pub readings: Vec<ReadingRow>,
+    /// What other regions were asked for, where their readings stay with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwarded: Vec<Forwarded>,
+}
+
+/// Readings that came from another region's node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// The region.
+    pub region: String,
+    /// The node that answered; absent if none did.
+    pub node: Option<String>,
+    /// How many readings it gave.
+    pub readings: u64,
+    /// Age of the newest of them.
+    pub newest_age_ms: Option<u64>,
+    /// Why none answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// One reading with its origin.

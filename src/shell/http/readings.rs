@@ -13,12 +13,12 @@ use crate::core::id::{Channel, NodeId};
 use crate::core::node::Node;
 use crate::core::pattern::Pattern;
 use crate::core::reading::{Quality, Reading};
-use crate::core::state::entry::Key;
+use crate::core::state::entry::{Key, Scope};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{PushReading, PutReply, ReadingRow, Readings};
-use crate::shell::http::{Api, checkpoints, rows};
+use crate::shell::http::{Api, checkpoints, forward, rows};
 
 /// How long a write waits for the safety it asked for, unless told otherwise.
 const ACK_PATIENCE_MS: u64 = 10_000;
@@ -31,6 +31,9 @@ const BATCH_MAX: usize = 10_000;
 pub(super) struct ListQuery {
     pattern: Option<String>,
     as_of: Option<String>,
+    /// Only what this node holds, whatever region the pattern names.
+    #[serde(default)]
+    here: bool,
 }
 
 pub(super) async fn list(
@@ -40,12 +43,26 @@ pub(super) async fn list(
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let pattern = parse_pattern(query.pattern.as_deref())?;
     let schema = "sensorctl/get/v1".to_owned();
+    let answered_by = api.node.params().node.to_string();
     if let Some(as_of) = query.as_of {
         let (index, readings) = checkpoints::readings_at(&api, &as_of, &pattern)?;
-        return Ok(Json(Readings { schema, as_of: Some(index.get()), readings }));
+        let forwarded = Vec::new();
+        return Ok(Json(Readings { schema, answered_by, as_of: Some(index.get()), readings, forwarded }));
     }
-    let readings = api.node.inspect(move |node, now| matching(node, &pattern, now.wall)).await?;
-    Ok(Json(Readings { schema, as_of: None, readings }))
+    let held = pattern.clone();
+    let mut readings = api.node.inspect(move |node, now| matching(node, &held, now.wall)).await?;
+    let mut forwarded = Vec::new();
+    // Where readings stay in their region, a region that is named is asked itself.
+    if api.node.params().scope == Scope::Region && !query.here {
+        let view = api.node.view().await?;
+        let (theirs, how) = forward::ask(&api, &view, query.pattern.as_deref().unwrap_or("**"), &pattern).await;
+        let asked = |row: &ReadingRow| how.iter().any(|way| way.node.is_some() && way.region == row.region);
+        readings.retain(|row| !asked(row));
+        readings.extend(theirs);
+        readings.sort_by(|a, b| (&a.node, &a.channel).cmp(&(&b.node, &b.channel)));
+        forwarded = how;
+    }
+    Ok(Json(Readings { schema, answered_by, as_of: None, readings, forwarded }))
 }
 
 pub(super) fn parse_pattern(text: Option<&str>) -> Result<Pattern, Failure> {

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use crate::core::time::{Now, Wall};
-use crate::core::view::{CheckpointView, Liveness, MemberView, View};
+use crate::core::view::{CheckpointView, Liveness, MemberView, RegionView, Role, View};
 use crate::shell::fusion::{Standing, Wanted};
 use crate::shell::http::Api;
 use crate::shell::http::error::Failure;
@@ -26,16 +26,11 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
     reasons.extend(own_reasons(&api, &view, now));
     let checkpoint = view.group.checkpoint.as_ref().map(|checkpoint| age(checkpoint, now.wall));
     let nodes: Vec<NodeStatus> = view.members.iter().map(|member| member_status(&api, &view, member, now)).collect();
-    let alive = view.members.iter().filter(|member| member.liveness == Liveness::Alive).count() as u64;
-    let leader = view.group.leader.as_ref().map(ToString::to_string);
-    let region = RegionStatus {
-        id: api.node.params().region.to_string(),
-        leader: leader.clone(),
-        term: view.group.term.get(),
-        checkpoint: checkpoint.clone(),
-        alive,
-        voters: view.group.voters.len() as u64,
-    };
+    let regions = view.regions.iter().map(|region| region_status(&view, region, now)).collect();
+    // The flat leader, or the top-level one.
+    let agreed = view.top.as_ref().unwrap_or(&view.group);
+    let checkpoint =
+        if view.top.is_some() { agreed.checkpoint.as_ref().map(|at| age(at, now.wall)) } else { checkpoint };
     Ok(Json(Status {
         schema: "sensorctl/status/v1".into(),
         healthy: reasons.is_empty(),
@@ -44,12 +39,12 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
             name: api.node.params().cluster.clone(),
             id: view.cluster.map(|cluster| cluster.to_string()),
         },
-        mode: "flat".into(),
-        leader,
-        term: view.group.term.get(),
+        mode: if view.top.is_some() { "hierarchical" } else { "flat" }.into(),
+        leader: agreed.leader.as_ref().map(ToString::to_string),
+        term: agreed.term.get(),
         checkpoint,
         nodes,
-        regions: vec![region],
+        regions,
         converged: view.converged,
         answered_by: api.node.params().node.to_string(),
     }))
@@ -103,6 +98,25 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
+fn region_status(view: &View, region: &RegionView, now: Now) -> RegionStatus {
+    let there = || view.members.iter().filter(|member| member.region == region.id);
+    let alive = |member: &&MemberView| member.liveness == Liveness::Alive;
+    let votes = |member: &&MemberView| {
+        region.voters.iter().any(|voter| voter.node == member.node && voter.store == member.store)
+    };
+    RegionStatus {
+        id: region.id.to_string(),
+        leader: region.leader.as_ref().map(ToString::to_string),
+        term: region.term.get(),
+        checkpoint: region.checkpoint.as_ref().map(|checkpoint| age(checkpoint, now.wall)),
+        alive: there().filter(alive).count() as u64,
+        voters: region.voters.len() as u64,
+        voters_alive: there().filter(alive).filter(votes).count() as u64,
+        observers_alive: there().filter(alive).filter(|member| !votes(member)).count() as u64,
+        lag_ms: None,
+    }
+}
+
 fn age(checkpoint: &CheckpointView, now: Wall) -> CheckpointAge {
     CheckpointAge {
         index: checkpoint.position.index.get(),
@@ -140,6 +154,7 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
         id: params.node.to_string(),
         region: params.region.to_string(),
         role: Some(view.group.role.as_str().to_owned()),
+        leads_top: view.top.as_ref().is_some_and(|top| top.role == Role::Leader),
         term: Some(view.group.term.get()),
         liveness: Liveness::Alive.as_str().to_owned(),
         entries: Some(view.entries as u64),
@@ -205,6 +220,15 @@ fn cluster_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
             Some(_) => {}
         }
     }
+    if !view.in_region {
+        reasons.push(format!(
+            "region {} is not part of cluster {} (yet): `sensorctl cluster add-region {}` adds it, or correct `region` in \
+             the configuration of {}",
+            params.region, params.cluster, params.region, params.node
+        ));
+        return reasons;
+    }
+    reasons.extend(region_reasons(api, view, now));
     let interval = params.consensus.checkpoint_interval;
     match &view.group.checkpoint {
         None => reasons.push("no checkpoint has been committed yet".to_owned()),
@@ -216,6 +240,57 @@ fn cluster_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// What is wrong between regions: the top level, and regions that are silent.
+fn region_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
+    let Some(top) = &view.top else { return Vec::new() };
+    let mut reasons = Vec::new();
+    if top.leader.is_none() {
+        reasons.push(format!("no top-level leader stands (term {})", top.term));
+    }
+    let lost: Vec<&RegionView> = view.regions.iter().filter(|region| has_lost_majority(view, region)).collect();
+    if 2 * (view.regions.len() - lost.len()) <= view.regions.len() {
+        let names: Vec<&str> = lost.iter().map(|region| region.id.as_str()).collect();
+        reasons.push(format!(
+            "the top level is down and stays down: {} of {} regions have lost most of their top voters ({}); bring those \
+             nodes back on their disks, or, if they are gone for good, `sensorctl cluster recover`",
+            lost.len(),
+            view.regions.len(),
+            names.join(", ")
+        ));
+    }
+    let patience = |interval: Duration| interval * 3 + Duration::from_secs(2);
+    let stale = |checkpoint: &CheckpointView, interval: Duration| {
+        let age = Duration::from_millis(now.wall.millis_after(checkpoint.taken_at).max(0) as u64);
+        (age > patience(interval)).then(|| seconds(age))
+    };
+    let params = api.node.params();
+    match &top.checkpoint {
+        None => reasons.push("no global checkpoint has been committed yet".to_owned()),
+        Some(checkpoint) => reasons.extend(
+            stale(checkpoint, params.top.checkpoint_interval)
+                .map(|age| format!("no global checkpoint has been committed for {age}")),
+        ),
+    }
+    for region in view.regions.iter().filter(|region| region.id != params.region) {
+        match &region.checkpoint {
+            None => reasons.push(format!("nothing has been heard from region {} yet", region.id)),
+            Some(checkpoint) => reasons.extend(stale(checkpoint, params.consensus.checkpoint_interval).map(|age| {
+                format!("region {} has committed nothing new for {age}, as far as is known here", region.id)
+            })),
+        }
+    }
+    reasons
+}
+
+/// Whether a majority of those who vote for a region at the top are dead, or came back without their disk.
+fn has_lost_majority(view: &View, region: &RegionView) -> bool {
+    let gone = region.top_voters.iter().filter(|voter| {
+        let member = view.members.iter().find(|member| member.node == voter.node);
+        member.is_some_and(|member| member.store != voter.store || member.liveness == Liveness::Dead)
+    });
+    2 * gone.count() >= region.top_voters.len() && !region.top_voters.is_empty()
 }
 
 /// What is wrong with this node itself.

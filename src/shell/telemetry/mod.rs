@@ -55,7 +55,7 @@ pub fn tell(notice: &Notice, metrics: &Metrics) {
         }
         Notice::SteppedDown { group, term, why } => match why {
             StepDown::NoQuorum | StepDown::SlowDisk => warn!(%group, term = term.get(), ?why, "stepped down"),
-            StepDown::HigherTerm | StepDown::Removed | StepDown::Leaving => {
+            StepDown::HigherTerm | StepDown::Removed | StepDown::Leaving | StepDown::LostRegion => {
                 info!(%group, term = term.get(), ?why, "stepped down");
             }
         },

@@ -54,6 +54,12 @@ impl Ledger {
         Ok(false)
     }
 
+    /// Whether this document is known to be committed there.
+    pub fn is_committed(&self, group: &GroupId, index: Index, hash: Hash) -> bool {
+        let chain = self.chains.iter().find(|(of, _)| of == group);
+        chain.is_some_and(|(_, chain)| chain.get(&index) == Some(&hash))
+    }
+
     /// A hard state became durable.
     ///
     /// # Errors

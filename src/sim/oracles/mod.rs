@@ -1,4 +1,4 @@
-//! The judges: rules C1 to C11 and the promises to the outside, over all nodes at once, after every step.
+//! The judges: rules C1 to C11, H1 to H5 and the promises to the outside, over all nodes at once, after every step.
 //!
 //! They see what a real observer could see, and no node's memory: what is durable on disks, what is said on
 //! wires, what is told in notices, what clients are answered. Each judge is small, keeps what it must remember,
@@ -15,8 +15,10 @@ pub mod stamps;
 pub mod merges;
 pub mod acks;
 pub mod spread;
+pub mod hierarchy;
 
 use crate::core::hard_state::{Position, Record};
+use crate::core::hierarchy::is_own;
 use crate::core::id::{GroupId, Voter};
 use crate::core::message::Message;
 use crate::core::notice::Notice;
@@ -59,6 +61,8 @@ pub struct Oracles {
     pub acks: acks::Acks,
     /// Copies, bytes, deaths.
     pub spread: spread::Spread,
+    /// H1, H3, H4.
+    pub hierarchy: hierarchy::Hierarchy,
 }
 
 /// Who does something, and what is durable where it does it.
@@ -92,6 +96,7 @@ impl Oracles {
                 self.ledger.document(document);
                 self.quorums.document(document);
                 judged("C7 voters", self.voters.document(document))?;
+                judged("H4 regions", self.hierarchy.document(document, &self.ledger))?;
             }
             Record::Committed(group, at) => self.committed(group, *at)?,
             Record::Own(entry) => judged("stamps", self.stamps.written(entry))?,
@@ -114,6 +119,7 @@ impl Oracles {
             Message::Heartbeat(beat) => {
                 judged("one leader", self.leaders.speaks(&beat.group, beat.term, actor.voter))?;
                 judged("C1 terms", terms::still_in(actor.store, &beat.group, beat.term))?;
+                judged("H1 region leaders", self.hierarchy.speaks(&beat.group, actor.voter))?;
                 if let Some(at) = beat.committed {
                     self.committed(&beat.group, at)?;
                 }
@@ -121,6 +127,7 @@ impl Oracles {
             Message::CheckpointPropose(propose) => {
                 judged("one leader", self.leaders.speaks(&propose.group, propose.term, actor.voter))?;
                 judged("C1 terms", terms::still_in(actor.store, &propose.group, propose.term))?;
+                judged("H1 region leaders", self.hierarchy.speaks(&propose.group, actor.voter))?;
                 let at = Position { index: propose.index, hash: propose.hash };
                 judged("C5 one proposal", self.leaders.proposes(&propose.group, propose.term, at))?;
             }
@@ -131,8 +138,22 @@ impl Oracles {
             }
             Message::ElectionRequest(request) => {
                 judged("C2 votes", self.votes.campaigns(actor, request))?;
+                judged("H1 region leaders", self.hierarchy.speaks(&request.group, actor.voter))?;
             }
-            Message::HeartbeatAck(_)
+            // A question is its asker's word, whoever passes it on; an answer its voter's.
+            Message::Relay(relay) if relay.asker == actor.voter.node => self.sent(actor, &relay.message.0)?,
+            Message::RelayAnswer(answer) => {
+                for carried in &answer.answers {
+                    if is_own(actor.voter, &carried.0) {
+                        self.sent(actor, &carried.0)?;
+                        self.hierarchy.said(&carried.0);
+                    } else {
+                        judged("H3 relays", self.hierarchy.passed_on(actor.voter, &carried.0))?;
+                    }
+                }
+            }
+            Message::Relay(_)
+            | Message::HeartbeatAck(_)
             | Message::CheckpointAck(_)
             | Message::Hello(_)
             | Message::Keepalive(_)
@@ -156,9 +177,11 @@ impl Oracles {
     /// # Errors
     /// [`Violation`] if a rule is broken.
     pub fn told(&mut self, actor: Actor<'_>, notice: &Notice) -> Result<(), Violation> {
+        self.hierarchy.told(actor.voter, notice);
         match notice {
             Notice::BecameLeader { group, term } => {
-                judged("one leader", self.leaders.became(group, *term, actor.voter))
+                judged("one leader", self.leaders.became(group, *term, actor.voter))?;
+                judged("H3 elected", self.hierarchy.elected(actor, group, *term, &self.votes))
             }
             Notice::Committed { group, position, .. } => self.committed(group, *position),
             _ => Ok(()),
@@ -219,6 +242,8 @@ pub(crate) mod samples {
             counts: Counts::default(),
             body: None,
             fused: None,
+            regions: std::collections::BTreeMap::new(),
+            top: None,
             genesis: None,
         })
     }

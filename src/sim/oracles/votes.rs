@@ -12,6 +12,11 @@ use crate::sim::oracles::{Actor, Verdict};
 pub struct Votes(BTreeMap<(StoreId, GroupId, Term), Voter>);
 
 impl Votes {
+    /// Whom a store voted for in a term.
+    pub fn of(&self, store: StoreId, group: &GroupId, term: Term) -> Option<&Voter> {
+        self.0.get(&(store, group.clone(), term))
+    }
+
     /// A hard state became durable.
     ///
     /// # Errors

@@ -1,0 +1,359 @@
+//! Several regions: the top level from its beginning, through losses, and as regions come, go and grow out of a flat
+//! cluster.
+
+use super::*;
+use crate::core::hard_state::{Position, StoreIdentity};
+use crate::core::message::relay::Relay;
+use crate::core::view::Role;
+
+fn region(text: &str) -> RegionId {
+    RegionId::new(text).unwrap()
+}
+
+fn names(prefix: &str, count: usize) -> Vec<NodeId> {
+    (1..=count).map(|i| name(&format!("{prefix}{i}"))).collect()
+}
+
+/// Three regions `a`, `b` and `c` of three nodes `a1` to `c3`.
+fn three_by_three() -> (World, BTreeMap<RegionId, Vec<NodeId>>) {
+    let voters: BTreeMap<_, _> = ["a", "b", "c"].map(|r| (region(r), names(r, 3))).into();
+    let mut world = World::new(&[]);
+    for (i, (home, node)) in voters.iter().flat_map(|(r, nodes)| nodes.iter().map(move |n| (r, n))).enumerate() {
+        world.start_in(node.as_str(), home.as_str(), &voters, i as u128 + 1);
+    }
+    (world, voters)
+}
+
+impl World {
+    fn top_leader(&self) -> Option<String> {
+        let leads = |node: &Node| node.top().is_some_and(Group::is_leader);
+        self.nodes.iter().find(|(_, node)| leads(node)).map(|(name, _)| name.clone())
+    }
+
+    fn global(&self, node: &str) -> Option<Position> {
+        self.nodes[node].top()?.hard().committed
+    }
+
+    /// The newest global document that a node knows to be committed.
+    fn global_document(&self, node: &str) -> Document {
+        self.nodes[node].top().unwrap().committed().unwrap().clone()
+    }
+
+    fn region_leader(&self, home: &str) -> Option<String> {
+        let leads = |node: &Node| node.is_leader() && node.params().region.as_str() == home;
+        self.nodes.iter().find(|(_, node)| leads(node)).map(|(name, _)| name.clone())
+    }
+
+    /// Runs until everyone who is there knows a global document that names these regions with a checkpoint each.
+    fn run_until_named(&mut self, regions: &[&str]) {
+        let wanted: BTreeSet<RegionId> = regions.iter().map(|r| region(r)).collect();
+        self.run_until(SECONDS(120), |w| {
+            w.nodes.values().all(|node| {
+                let newest = node.top().and_then(Group::committed);
+                newest.is_some_and(|document| {
+                    let header = document.header();
+                    let present: BTreeSet<RegionId> = header.voters.regions().keys().cloned().collect();
+                    present == wanted && wanted.iter().all(|r| header.regions.contains_key(r))
+                })
+            })
+        });
+    }
+
+    /// Asks whoever leads, following redirects, until it is done.
+    fn insist(&mut self, first: &str, command: &Command) {
+        let mut at = first.to_owned();
+        for _ in 0..20 {
+            self.replies.clear();
+            let request = self.ask(&at, command.clone());
+            self.run_until(SECONDS(60), |w| w.reply(request).is_some());
+            match self.reply(request) {
+                Some(Reply::Done) => return,
+                Some(Reply::Redirect { leader }) => at = leader.to_string(),
+                _ => {
+                    let later = self.now.mono + SECONDS(1);
+                    self.run_until(SECONDS(2), |w| w.now.mono >= later);
+                }
+            }
+        }
+        panic!("{command:?} is not carried out: {:?}", self.replies);
+    }
+}
+
+#[test]
+fn nine_nodes_elect_three_region_leaders_and_one_of_them_for_the_top() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let top = world.top_leader().unwrap();
+    assert!(world.nodes[&top].is_leader(), "it leads its region");
+    let leaders = ["a", "b", "c"].map(|home| world.region_leader(home).unwrap());
+    assert!(leaders.contains(&top));
+    let document = world.global_document(&top);
+    assert_eq!(document.header().voters.len(), voters.values().map(Vec::len).sum::<usize>());
+    for home in ["a", "b", "c"] {
+        let at = &document.header().regions[&region(home)];
+        let leader = world.region_leader(home).unwrap();
+        assert!(at.index <= world.committed(&leader).unwrap() && at.stale_ms.is_none());
+    }
+}
+
+#[test]
+fn a_question_crosses_once_for_each_region_and_so_does_its_answer() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let top = world.top_leader().unwrap();
+    world.said.clear();
+    let end = world.now.mono + SECONDS(5);
+    world.run_until(SECONDS(6), |w| w.now.mono >= end);
+    let home = world.nodes[&top].params().region.clone();
+    let asked = world.said.iter().filter(|(from, m)| *from == top && matches!(m, Message::Relay(_))).count();
+    let beats = world.said.iter().filter(|(from, message)| match message {
+        Message::Heartbeat(beat) => *from == top && beat.group == GroupId::Top,
+        _ => false,
+    });
+    let beats = beats.count() / 2;
+    assert!(asked >= 2 * beats && asked <= 2 * (beats + 2), "{asked} frames for {beats} heartbeats");
+    let answers = world.said.iter().filter_map(|(_, message)| match message {
+        Message::RelayAnswer(answer) if answer.asker.as_str() == top && answer.answers.len() > 1 => Some(answer),
+        _ => None,
+    });
+    let answers: Vec<_> = answers.collect();
+    assert!(answers.len() + 2 >= asked && answers.iter().all(|answer| answer.region != home), "{}", answers.len());
+    assert!(answers.iter().all(|answer| answer.answers.len() == 3), "all voters of a region in one frame");
+}
+
+#[test]
+fn another_region_leads_when_the_whole_leading_region_dies() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let old = world.top_leader().unwrap();
+    let home = world.nodes[&old].params().region.clone();
+    let before = world.global(&old).unwrap();
+    voters[&home].iter().for_each(|node| world.kill(node.as_str()));
+    let began = world.now.mono;
+    world.run_until(SECONDS(20), |w| {
+        w.top_leader().is_some_and(|leader| w.global(&leader).unwrap().index > before.index)
+    });
+    assert!(world.now.mono.since(began) < SECONDS(8), "at defaults");
+    let leader = world.top_leader().unwrap();
+    world.run_until(SECONDS(60), |w| w.global_document(&leader).header().regions[&home].stale_ms.is_some());
+}
+
+#[test]
+fn a_leader_that_loses_its_region_leads_the_top_no_more() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let old = world.top_leader().unwrap();
+    let home = world.nodes[&old].params().region.clone();
+    // Its own region hears nothing of its heartbeats there, and elects another; the top hears it well.
+    let (deaf, own) = (old.clone(), GroupId::Region(home.clone()));
+    world.tamper = Box::new(move |from, _, message| match &message {
+        Message::Heartbeat(beat) if from == deaf && beat.group == own => None,
+        _ => Some(message),
+    });
+    world.run_until(SECONDS(10), |w| w.region_leader(home.as_str()).is_some_and(|leader| leader != old));
+    assert!(!world.nodes[&old].top().unwrap().is_leader());
+    assert!(voters[&home].iter().any(|node| world.nodes[node.as_str()].is_leader()));
+    world.run_until(SECONDS(10), |w| w.top_leader().is_some_and(|leader| leader != old));
+}
+
+/// Lets nobody acknowledge, and no relay accept, what `leader` proposes at the top from now on.
+fn only_followers_accept(leader: &str, leaders: Vec<String>, home: Vec<String>) -> Box<Tamper> {
+    let leader = leader.to_owned();
+    Box::new(move |from, to, message| match message {
+        // In the leader's own region nobody hears of it.
+        Message::CheckpointPropose(ref propose)
+            if from == leader && propose.group == GroupId::Top && home.iter().any(|node| node == to) =>
+        {
+            None
+        }
+        // A relay passes the proposal on and does not hear it itself.
+        Message::Relay(relay) if matches!(&*relay.message.0, Message::CheckpointPropose(_)) => {
+            let to = relay.to.into_iter().filter(|node| !leaders.iter().any(|leader| leader == node.as_str()));
+            Some(Message::Relay(Relay { to: to.collect(), ..relay }))
+        }
+        Message::RelayAnswer(ref answer)
+            if answer.answers.iter().any(|carried| matches!(&*carried.0, Message::CheckpointAck(_))) =>
+        {
+            None
+        }
+        other => Some(other),
+    })
+}
+
+#[test]
+fn what_a_majority_of_regions_accepted_behind_their_leaders_is_committed_by_the_next_leader() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let old = world.top_leader().unwrap();
+    let home = world.nodes[&old].params().region.clone();
+    let abroad: Vec<String> =
+        ["a", "b", "c"].iter().filter(|r| **r != home.as_str()).map(|r| (*r).to_owned()).collect();
+    let leaders: Vec<String> = ["a", "b", "c"].iter().map(|r| world.region_leader(r).unwrap()).collect();
+    let own = voters[&home].iter().map(ToString::to_string).collect();
+    let accepted = |w: &World, node: &str| w.nodes[node].top().unwrap().accepted().hash();
+    let before = world.global(&old).unwrap();
+    world.tamper = only_followers_accept(&old, leaders.clone(), own);
+    let followers: Vec<String> = abroad
+        .iter()
+        .flat_map(|r| voters[&region(r)].iter().map(ToString::to_string))
+        .filter(|node| !leaders.contains(node))
+        .collect();
+    world.run_until(SECONDS(30), |w| followers.iter().all(|node| accepted(w, node) != before.hash));
+    let hidden = accepted(&world, &followers[0]);
+    assert!(followers.iter().all(|node| accepted(&world, node) == hidden), "four voters of two regions hold it");
+    assert!(leaders.iter().filter(|node| **node != old).all(|node| accepted(&world, node) == before.hash));
+    assert_eq!(world.global(&old), Some(before), "it is not committed");
+
+    world.kill(&old);
+    world.tamper = Box::new(|_, _, message| Some(message));
+    world.run_until(SECONDS(60), |w| {
+        w.top_leader().is_some_and(|leader| w.global(&leader).unwrap().index > before.index)
+    });
+    let leader = world.top_leader().unwrap();
+    let mut chain = world.global_document(&leader);
+    // C3: not another document beside it, but that one.
+    while chain.header().index > before.index.next() {
+        let parent = chain.header().parent.unwrap();
+        let found = world.disks.values().flatten().find_map(|record| match record {
+            Record::Document(document) if document.hash() == parent => Some(document.clone()),
+            _ => None,
+        });
+        chain = found.expect("every document is durable somewhere");
+    }
+    assert_eq!(chain.hash(), hidden);
+}
+
+#[test]
+fn a_linearizable_read_of_the_top_is_confirmed_through_relays() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let (leader, newest) = (world.top_leader().unwrap(), world.global(&world.top_leader().unwrap()).unwrap());
+    let read = world.ask(&leader, Command::Latest { linearizable: true, top: true });
+    world.run_until(SECONDS(2), |w| w.reply(read).is_some());
+    let Some(Reply::Latest { latest: Some(latest) }) = world.reply(read) else { panic!("it is answered") };
+    assert!(latest.index >= newest.index);
+    // A relay whose voters hear nothing cannot confirm anything.
+    world.replies.clear();
+    world.tamper = Box::new(|_, _, message| (!matches!(message, Message::RelayAnswer(_))).then_some(message));
+    let read = world.ask(&leader, Command::Latest { linearizable: true, top: true });
+    let end = world.now.mono + SECONDS(3);
+    world.run_until(SECONDS(4), |w| w.now.mono >= end);
+    assert!(!matches!(world.reply(read), Some(Reply::Latest { .. })), "its own word does not count for two regions");
+}
+
+#[test]
+fn the_top_follows_a_replaced_voter_step_by_step() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let lost = voters[&region("b")].iter().find(|n| !world.nodes[n.as_str()].is_leader()).unwrap().clone();
+    world.kill(lost.as_str());
+    world.start_in("b9", "b", &voters, 99);
+    let follows = |w: &World| {
+        let Some(leader) = w.top_leader() else { return false };
+        let header = w.global_document(&leader).header().clone();
+        let names: Vec<&str> = header.voters.regions()[&region("b")].iter().map(|v| v.node.as_str()).collect();
+        names.len() == 3 && names.contains(&"b9")
+    };
+    world.run_until(SECONDS(180), follows);
+    assert_eq!(world.nodes["b9"].top().unwrap().role(), Role::Follower);
+}
+
+#[test]
+fn a_region_is_added_to_a_running_hierarchy_and_taken_out_again() {
+    let (mut world, mut voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    voters.insert(region("d"), names("d", 3));
+    for (i, node) in names("d", 3).iter().enumerate() {
+        world.start_in(node.as_str(), "d", &voters, 50 + i as u128);
+    }
+    world.run_until(SECONDS(60), |w| names("d", 3).iter().all(|n| w.nodes[n.as_str()].top().is_some()));
+    assert!(world.nodes["d1"].group().is_none(), "nobody has added its region yet");
+    world.insist("d2", &Command::AddRegion { region: region("d"), voters: names("d", 3) });
+    world.run_until_named(&["a", "b", "c", "d"]);
+    let leader = world.region_leader("d").unwrap();
+    // Its ledger goes on from the document that added it.
+    world.run_until(SECONDS(20), |w| w.committed(&leader) >= Some(Index(1)));
+    // A newcomer finds its region by the newest global document.
+    world.start_in("d9", "d", &voters, 77);
+    world.run_until(SECONDS(60), |w| w.committed("d9") >= w.committed(&leader));
+
+    let refused =
+        world.ask(&world.top_leader().unwrap(), Command::AddRegion { region: region("d"), voters: names("d", 1) });
+    assert!(matches!(world.reply(refused), Some(Reply::Refused { .. })), "a name is used once");
+    world.insist("a1", &Command::RemoveRegion { region: region("d") });
+    let top = world.top_leader().unwrap();
+    let header = world.global_document(&top).header().clone();
+    assert!(!header.voters.regions().contains_key(&region("d")) && header.regions.contains_key(&region("d")));
+}
+
+#[test]
+fn a_flat_cluster_grows_into_a_hierarchy_and_keeps_its_ledger() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(30), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(2))));
+    let before = world.committed("gw-1");
+    assert!(world.nodes.values().all(|node| node.top().is_none()));
+    // A node of another region comes first, and waits.
+    let mut voters = BTreeMap::from([(region("main"), THREE.map(name).to_vec())]);
+    voters.insert(region("b"), names("b", 3));
+    world.start_in("b1", "b", &voters, 11);
+    world.insist("gw-2", &Command::Grow);
+    world.run_until(SECONDS(60), |w| w.top_leader().is_some_and(|leader| w.global(&leader).is_some()));
+    assert!(world.committed("gw-1") >= before, "the ledger goes on");
+    world.start_in("b2", "b", &voters, 12);
+    world.start_in("b3", "b", &voters, 13);
+    world.run_until(SECONDS(60), |w| names("b", 3).iter().all(|n| w.nodes[n.as_str()].top().is_some()));
+    world.insist("gw-1", &Command::AddRegion { region: region("b"), voters: names("b", 3) });
+    world.run_until_named(&["b", "main"]);
+    world.insist("gw-3", &Command::Grow);
+    // A newcomer of the first region has both ledgers too.
+    world.start_in("gw-9", "main", &voters, 21);
+    world.run_until(SECONDS(60), |w| w.global("gw-9").is_some() && w.committed("gw-9") > before);
+}
+
+#[test]
+fn a_node_moves_to_another_region_on_its_own_store() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let moving = voters[&region("b")].iter().find(|n| !world.nodes[n.as_str()].is_leader()).unwrap().clone();
+    world.kill(moving.as_str());
+    world.restart_in(moving.as_str(), "c", &voters);
+    world.run_until(SECONDS(120), |w| {
+        let there = w.nodes[moving.as_str()].group().is_some_and(|g| g.hard().committed.is_some());
+        let Some(leader) = w.top_leader() else { return false };
+        let header = w.global_document(&leader).header().clone();
+        there && header.voters.regions()[&region("b")].iter().all(|v| v.node != moving)
+    });
+    assert_eq!(world.nodes[moving.as_str()].group().unwrap().id(), &GroupId::Region(region("c")));
+}
+
+impl World {
+    /// Starts a node again on what its disk holds, in this region.
+    fn restart_in(&mut self, node: &str, home: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>) {
+        let mut recovered = Recovered::default();
+        let mut hard: BTreeMap<GroupId, HardState> = BTreeMap::new();
+        for record in &self.disks[node] {
+            match record {
+                Record::Cluster(cluster) => recovered.cluster = Some(*cluster),
+                Record::Hard(group, state) => {
+                    hard.insert(group.clone(), state.clone());
+                }
+                Record::Document(document) => recovered.documents.push(document.clone()),
+                Record::Body(body) => recovered.bodies.push(body.clone()),
+                Record::Committed(group, at) => recovered.ledger.push((group.clone(), *at)),
+                Record::ClockMark(mark) => recovered.clock_mark = *mark,
+                Record::KeepBody(held) => recovered.bodies_held.push(*held),
+                Record::Own(_) | Record::DropBody(_) | Record::DropOwn(_) => {}
+            }
+        }
+        recovered.hard = hard.into_iter().collect();
+        let mut params = Params::new("lab", name(node), region(home), node.into());
+        params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
+        params.initial_voters = voters.clone();
+        let store = voters.values().flatten().position(|n| n.as_str() == node).unwrap() as u128 + 1;
+        let identity = StoreIdentity { id: StoreId(store), fresh: false };
+        let started = Node::recover(params, identity, recovered, store as u64, self.now);
+        self.nodes.insert(node.to_owned(), started);
+        self.queue.push_back((node.to_owned(), Event::Wake));
+        self.drain();
+    }
+}
