@@ -408,7 +408,7 @@ impl Group {
     }
 
     /// The newer of the accepted and the committed document.
-    fn newest(&self) -> &Document {
+    pub fn newest(&self) -> &Document {
         let index = |document: &Document| document.index_in(&self.id);
         self.committed.as_ref().filter(|committed| index(committed) > index(&self.accepted)).unwrap_or(&self.accepted)
     }

@@ -141,12 +141,15 @@ impl<'a, N: Names> Pen<'a, N> {
         self.number(reason.map_or(u64::from(said_yes), |reason| 2 + reason as u64));
     }
 
+    fn addressed(&mut self, to: &NodeId, message: &Message) {
+        self.node(Some(to));
+        self.message(message);
+    }
+
     fn held(&mut self, held: &Held) {
         match held {
-            Held::Send { to, message } => {
-                self.node(Some(to));
-                self.message(message);
-            }
+            Held::Send { to, message } => self.addressed(to, message),
+            Held::Ask { to, message } => to.iter().for_each(|to| self.addressed(to, message)),
             Held::OwnVote { term } => {
                 self.number(20);
                 self.number(term.get());
@@ -186,6 +189,7 @@ impl Group {
                 }
             }
         }
+        pen.number(u64::from(self.eligible));
         pen.node(self.leader.as_ref());
         pen.number(ahead(self.term_write));
         pen.number(ahead(self.accepted_write));

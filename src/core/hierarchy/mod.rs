@@ -145,8 +145,9 @@ impl Hierarchy {
     /// `region_term` is its term there. It need not vote at the top yet: then its own word does not count.
     pub fn set_leading(&mut self, cx: &mut Cx<'_>, leads: bool, region_term: Term) {
         self.region_term = region_term;
-        let takes_part = self.group.voters().regions().contains_key(&self.region);
-        self.group.set_eligible(cx, leads && takes_part);
+        let takes_part = || self.group.newest().header().voters.regions().contains_key(&self.region);
+        let eligible = leads && takes_part();
+        self.group.set_eligible(cx, eligible);
     }
 
     /// A region has another leader: whoever leads or campaigns at the top tells its voters again, through that one.
@@ -391,3 +392,6 @@ pub fn is_own(sender: &Voter, message: &Message) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,7 @@ impl Node {
         }
         self.plan_due = cx.now.mono + PLAN_INTERVAL;
         self.publish(cx, system::channel(system::LEADER), Value::of(&claim));
+        self.pin_voters();
     }
 
     /// A leader claims its region: observers follow its word, voters know better.

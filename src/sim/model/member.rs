@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::core::consensus::{Fact, Group, Holdings, Member as Candidate, Snapshot};
+use crate::core::consensus::{Contents, Fact, Group, Holdings, Member as Candidate, Snapshot};
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::hard_state::{HardState, Position, Record};
@@ -183,7 +183,8 @@ impl Member {
         // Different leaders and terms make different documents.
         let time = Hlc::new(Wall::from_millis(hard.accepted.index.get() + 1), hard.term.get() as u16);
         let taken_at = Stamp { time, node: self.group.me().node.clone() };
-        Snapshot { taken_at, counts: Counts::default(), body: Hash::of(b"no body"), fused: None }
+        let contents = Contents::Readings { body: Hash::of(b"no body"), fused: None, founds_top: false };
+        Snapshot { taken_at, counts: Counts::default(), contents }
     }
 
     /// Proposes a checkpoint without this voter.
@@ -285,8 +286,18 @@ impl Member {
                 _ => {}
             }
         }
-        let sent = facts.into_iter().filter_map(|fact| route(cast, next.place, fact)).collect();
+        let sent = facts.into_iter().flat_map(addressed).filter_map(|fact| route(cast, next.place, fact)).collect();
         Deed { member: next, sent, claims }
+    }
+}
+
+/// A question for several is one for each.
+fn addressed(fact: Fact) -> Vec<Fact> {
+    match fact {
+        Fact::Ask { to, message } => {
+            to.into_iter().map(|to| Fact::Send { to, message: message.clone() }).collect()
+        }
+        other => vec![other],
     }
 }
 

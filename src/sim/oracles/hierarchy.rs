@@ -11,7 +11,7 @@ use crate::core::message::Message;
 use crate::core::notice::Notice;
 use crate::sim::oracles::ledger::Ledger;
 use crate::sim::oracles::votes::Votes;
-use crate::sim::oracles::{Actor, Verdict};
+use crate::sim::oracles::{Actor, Verdict, is_quorum};
 
 /// Voters' answers that are remembered: a relay passes them on within seconds.
 const SAID_MAX: usize = 200_000;
@@ -91,7 +91,7 @@ impl Hierarchy {
         let Some(voters) = document.and_then(|document| document.voters_in(group)) else {
             return Err(format!("{} leads {group} without a durable document", actor.voter.node));
         };
-        if voters.is_quorum(|voter| votes.of(voter.store, group, term) == Some(actor.voter)) {
+        if is_quorum(&voters, |voter| votes.of(voter.store, group, term) == Some(actor.voter)) {
             return Ok(());
         }
         Err(format!("{} leads {group} in term {term} without a quorum of votes by {voters:?}", actor.voter.node))

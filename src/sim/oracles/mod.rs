@@ -22,6 +22,7 @@ use crate::core::hierarchy::is_own;
 use crate::core::id::{GroupId, Voter};
 use crate::core::message::Message;
 use crate::core::notice::Notice;
+use crate::core::voters::Voters;
 use crate::sim::disk::Store;
 
 /// What a judge says: nothing, or what is wrong.
@@ -200,6 +201,18 @@ impl Oracles {
         self.reads.committed(group, at);
         Ok(())
     }
+}
+
+/// A majority of regions, each by a majority of its own voters: counted here anew, so that a mistake in the shipped
+/// predicate does not judge itself.
+pub(crate) fn is_quorum(voters: &Voters, says: impl Fn(&Voter) -> bool) -> bool {
+    let mut regions = (0, 0);
+    for all in voters.regions().values() {
+        let saying = all.iter().filter(|voter| says(voter)).count();
+        regions.0 += usize::from(saying > all.len() / 2);
+        regions.1 += 1;
+    }
+    regions.0 > regions.1 / 2
 }
 
 /// Names the judge.

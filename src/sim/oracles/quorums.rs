@@ -8,7 +8,7 @@ use crate::core::id::{GroupId, Hash, Index, Term, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::message::agreement::CheckpointAck;
 use crate::sim::disk::Store;
-use crate::sim::oracles::{Actor, Verdict};
+use crate::sim::oracles::{Actor, Verdict, is_quorum};
 
 /// Who has acknowledged what, by ballot.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl Quorums {
             acks.get(&ballot).is_some_and(|acks| acks.contains(voter))
                 || (leader_of(ballot) == Some(voter) && accepted.contains(&(ballot, voter.clone())))
         };
-        if ballots.iter().any(|ballot| voters.is_quorum(|voter| counts(*ballot, voter))) {
+        if ballots.iter().any(|ballot| is_quorum(&voters, |voter| counts(*ballot, voter))) {
             return Ok(());
         }
         Err(format!(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::id::{GroupId, Hash, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::voters::Voters;
-use crate::sim::oracles::Verdict;
+use crate::sim::oracles::{Verdict, is_quorum};
 
 /// The configurations of all documents seen.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ fn always_intersect(a: &Voters, b: &Voters) -> bool {
     }
     (0u32..1 << all.len()).all(|set| {
         let inside = |voter: &Voter| all.iter().position(|v| *v == voter).is_some_and(|i| set & (1 << i) != 0);
-        !(a.is_quorum(inside) && b.is_quorum(|voter| !inside(voter)))
+        !(is_quorum(a, inside) && is_quorum(b, |voter| !inside(voter)))
     })
 }
 
