@@ -294,9 +294,7 @@ impl Member {
 /// A question for several is one for each.
 fn addressed(fact: Fact) -> Vec<Fact> {
     match fact {
-        Fact::Ask { to, message } => {
-            to.into_iter().map(|to| Fact::Send { to, message: message.clone() }).collect()
-        }
+        Fact::Ask { to, message } => to.into_iter().map(|to| Fact::Send { to, message: message.clone() }).collect(),
         other => vec![other],
     }
 }
