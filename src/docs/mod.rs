@@ -8,6 +8,8 @@ pub mod protocol {}
 pub mod wire {}
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+#[doc = include_str!("scale.md")]
+pub mod scale {}
 #[doc = include_str!("fusion.md")]
 pub mod fusion {}
 #[doc = include_str!("verification.md")]
