@@ -148,6 +148,7 @@ impl Node {
         self.answer_checkpointed(cx, document);
         self.answer_removed(cx);
         self.grow_with(cx, document);
+        self.republish_scope(cx);
         if self.is_leader() {
             let (region, header) = (self.params.region.clone(), document.header());
             let (taken_at, counts) = (header.taken_at.time, header.counts);

@@ -120,6 +120,15 @@ impl Node {
         self.publish(cx, system::node_channel(), Value::of(&info));
     }
 
+    /// A node that votes is known everywhere, another in its region alone: says who it is again when that has changed.
+    pub(super) fn republish_scope(&mut self, cx: &mut Cx<'_>) {
+        let key = Key::new(self.me.node.clone(), system::node_channel());
+        let due = self.scope_of(&key.channel);
+        if self.store.get(&key).is_some_and(|entry| entry.scope != due) {
+            self.publish_self(cx, false);
+        }
+    }
+
     /// Publishes everything live anew, above what somebody has shown us.
     pub(super) fn publish_live_again(&mut self, cx: &mut Cx<'_>) {
         for channel in self.live_channels() {
