@@ -8,6 +8,7 @@ mod host;
 mod member;
 mod plan;
 mod raw;
+mod reconcile;
 
 use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;
@@ -31,6 +32,8 @@ enum What {
     Failover(failover::FailoverArgs),
     /// Error and coverage of fused values while sensors lie, and which faults are found
     Fusion(fusion::FusionArgs),
+    /// What two nodes say to each other to mend the keys in which they differ
+    Reconcile(reconcile::ReconcileArgs),
     /// A process of a benchmark: takes orders on stdin
     #[command(hide = true)]
     Member,
@@ -41,6 +44,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
         What::Convergence(args) => measure(convergence::run(cx, *args)),
         What::Failover(args) => measure(failover::run(cx, args)),
         What::Fusion(args) => fusion::run(cx, args),
+        What::Reconcile(args) => reconcile::run(cx, &args),
         What::Member => member::run(),
     }
 }
