@@ -3,7 +3,7 @@
 //! Nothing here asks a clock, a socket or a file: time is a number, chance is a seed, disks and links are
 //! models. Reading order: what can go wrong ([`fault`]), under which settings ([`scenario`], [`swarm`]), the models
 //! ([`clock`], [`disk`], [`network`]), the loop ([`cluster`] with [`inject`], [`load`] and [`phases`]), and the
-//! judges ([`oracles`]).
+//! judges ([`oracles`]). Beside them, without faults and judges: [`crowd`], very many nodes, and [`flood`], a model of more.
 //!
 //! Invariant: a scenario and a seed decide everything; two runs of them leave the same [`trace`].
 
@@ -22,3 +22,5 @@ mod load;
 mod phases;
 pub mod minimize;
 pub mod model;
+pub mod crowd;
+pub mod flood;

@@ -6,6 +6,7 @@ mod real;
 mod report;
 mod result;
 mod setting;
+mod virtual_time;
 
 use std::path::PathBuf;
 
@@ -51,6 +52,18 @@ pub struct ConvergenceArgs {
     /// Bytes of a written value, 0 to 250; 0 is a reading without a note
     #[arg(long, default_value = "0", value_name = "BYTES,...")]
     payload: List<usize>,
+    /// Share of messages that TCP has to send again, under virtual time
+    #[arg(long, default_value = "0", value_name = "SHARE,...")]
+    loss: List<f64>,
+    /// Mean time of a message between nodes of a region under virtual time, in ms; links differ by half of it either way
+    #[arg(long, default_value_t = 1.0, value_name = "MS")]
+    link_ms: f64,
+    /// The same between regions
+    #[arg(long, default_value_t = 30.0, value_name = "MS")]
+    far_ms: f64,
+    /// Under virtual time, messages take up to this share longer than their link's least
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    jitter: f64,
     /// Writes of each repetition
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(10..=10_000_000))]
     writes: u64,
@@ -138,6 +151,8 @@ fn settings(args: &ConvergenceArgs) -> Result<Vec<Setting>, CliError> {
         rate: args.rate.clone(),
         payload: args.payload.clone(),
         processes: args.processes,
+        loss: args.loss.clone(),
+        links: (args.link_ms, args.far_ms, args.jitter),
     };
     let settings = setting::grid(&args.transport, &lists);
     settings.iter().try_for_each(|setting| setting.check()).map_err(CliError::usage)?;
@@ -146,7 +161,17 @@ fn settings(args: &ConvergenceArgs) -> Result<Vec<Setting>, CliError> {
 
 async fn measure(setting: Setting, effort: Effort, progress: &ProgressBar) -> Run {
     let begun = progress.position();
-    let measured = real::measure(setting, effort, progress).await;
+    let measured = match setting.transport {
+        Transport::Tcp | Transport::Memory => real::measure(setting, effort, progress).await,
+        Transport::Sim | Transport::Model => {
+            let bar = progress.clone();
+            let computing = tokio::task::spawn_blocking(move || match setting.transport {
+                Transport::Model => virtual_time::model(setting, effort, &bar),
+                _ => virtual_time::crowd(setting, effort, real::warm_up(&setting), &bar),
+            });
+            computing.await.unwrap_or_else(|error| Err(CliError::because("the simulation broke", &error)))
+        }
+    };
     // One setting that fails is not the end of a sweep.
     progress.set_position(begun + real::updates(&setting, effort));
     measured.unwrap_or_else(|error| Run::failed(setting, error.message))
@@ -165,7 +190,7 @@ fn rows(runs: &[Run]) -> Rows {
             s.regions.to_string(),
             s.processes.to_string(),
             s.degree.to_string(),
-            format!("{}/s", s.rate),
+            if s.transport == Transport::Model { NONE.to_owned() } else { format!("{}/s", s.rate) },
             s.payload.to_string(),
             time(run.to_all.p50_us),
             time(run.to_all.p90_us),
@@ -176,7 +201,7 @@ fn rows(runs: &[Run]) -> Rows {
             figure(run.raw_tcp.map(|raw| duration_us(raw.p50_us))),
             figure(run.ratio_p50.map(|ratio| format!("{ratio:.2}"))),
             figure(Some(format!("{:.3}", run.data_messages_per_node_update))),
-            figure(Some(format!("{:.0}", run.bytes_per_node_update))),
+            figure((run.bytes_per_node_update > 0.0).then(|| format!("{:.0}", run.bytes_per_node_update))),
             figure(run.cpu_us_per_node_update.map(|us| format!("{us:.0} µs"))),
             figure(run.rss_per_node_kib.map(memory)),
             run.missed_sends.to_string(),
@@ -199,6 +224,20 @@ fn words(report: &Report, args: &ConvergenceArgs) {
          by all over that of plain TCP to as many receivers",
         args.repetitions, args.writes
     );
+    if report.runs.iter().any(|run| run.setting.transport.is_virtual()) {
+        eprintln!(
+            "sim and model: virtual time, links of {} ms on average ({} ms between regions); model is push alone, a model \
+             and no measurement",
+            args.link_ms, args.far_ms
+        );
+    }
+    for model in report.runs.iter().filter(|run| run.setting.transport == Transport::Model) {
+        let full = report.runs.iter().find(|run| is_full_twin(run, model));
+        if let Some(full) = full.filter(|full| full.complaint().is_none()) {
+            let ratio = model.to_all.p50_us as f64 / full.to_all.p50_us.max(1) as f64;
+            eprintln!("N={}: the model's median is {ratio:.2} times that of full nodes", model.setting.nodes);
+        }
+    }
     for run in &report.runs {
         if let Some((own, others)) = run.own_region.zip(run.other_regions) {
             eprintln!(
@@ -211,6 +250,14 @@ fn words(report: &Report, args: &ConvergenceArgs) {
             );
         }
     }
+}
+
+/// Whether a run is of full nodes in the very setting that was modelled.
+fn is_full_twin(run: &Run, model: &Run) -> bool {
+    let (full, model) = (&run.setting, &model.setting);
+    full.transport == Transport::Sim
+        && (full.nodes, full.degree, full.regions) == (model.nodes, model.degree, model.regions)
+        && (full.link_ms, full.jitter, full.loss) == (model.link_ms, model.jitter, model.loss)
 }
 
 fn judge(report: &Report, args: &ConvergenceArgs) -> Result<(), CliError> {

@@ -34,18 +34,22 @@ const RAW_SHARE: u64 = 4;
 const RAW_FRAMES_MAX: u64 = 5_000;
 /// Writes before anything counts, and more where every origin has to teach the others its tree.
 const WARM_UP: u64 = 100;
+/// Time for an overlay that is not simply everybody to come to rest.
+const SETTLE: Duration = Duration::from_secs(5);
 /// Time for everybody to get an order before its first write is due.
 const NOTICE_US: u64 = 50_000;
 
 /// Updates, warm-up included, that measuring a setting takes: what a progress bar counts.
 pub fn updates(setting: &Setting, effort: Effort) -> u64 {
-    warm_up(setting) + effort.writes * effort.repetitions as u64
+    let warm_up = if setting.transport == Transport::Model { 0 } else { warm_up(setting) };
+    warm_up + effort.writes * effort.repetitions as u64
 }
 
-fn warm_up(setting: &Setting) -> u64 {
+/// Updates before anything counts.
+pub fn warm_up(setting: &Setting) -> u64 {
     // Half a second at least, and twice as many as there are origins, but no longer than ten seconds.
     let most = (setting.rate * 10.0) as u64;
-    WARM_UP.max(2 * setting.nodes as u64).min(most.max(10))
+    WARM_UP.max(3 * setting.nodes as u64).min(most.max(10))
 }
 
 /// Measures a setting.
@@ -55,6 +59,7 @@ fn warm_up(setting: &Setting) -> u64 {
 pub async fn measure(setting: Setting, effort: Effort, progress: &ProgressBar) -> Result<Run, CliError> {
     let place = match (setting.transport, setting.processes) {
         (Transport::Memory, _) => Place::Memory,
+        (Transport::Sim | Transport::Model, _) => unreachable!("virtual time is not measured on real nodes"),
         (Transport::Tcp, 0) => Place::Here,
         (Transport::Tcp, processes) => Place::Processes(processes),
     };
@@ -103,6 +108,10 @@ struct Bench {
 impl Bench {
     async fn repetitions(&mut self, effort: Effort, progress: &ProgressBar) -> Result<Vec<Repetition>, CliError> {
         progress.set_message(format!("{}: warming up", self.setting));
+        if self.setting.nodes > self.setting.degree + 1 {
+            // Until everybody has the neighbours that it keeps: a link that is new has no prunes yet.
+            tokio::time::sleep(SETTLE).await;
+        }
         let count = warm_up(&self.setting);
         let warm = self.push(count).await?;
         let (frames, bytes) = received(&warm).of("SENSOR_UPDATE");

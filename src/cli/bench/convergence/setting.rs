@@ -6,13 +6,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How frames travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Real sockets on loopback
+    #[default]
     Tcp,
     /// The same nodes and frames in one process, without sockets
     Memory,
+    /// The same nodes under virtual time
+    Sim,
+    /// A model of push alone, for more nodes than fit
+    Model,
 }
 
 impl Transport {
@@ -21,12 +26,19 @@ impl Transport {
         match self {
             Self::Tcp => "tcp",
             Self::Memory => "memory",
+            Self::Sim => "sim",
+            Self::Model => "model",
         }
+    }
+
+    /// Whether time is a number that the bench moves, and links are what it is told.
+    pub const fn is_virtual(self) -> bool {
+        matches!(self, Self::Sim | Self::Model)
     }
 }
 
 /// One point of a sweep.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
     /// How frames travel.
     pub transport: Transport,
@@ -42,6 +54,18 @@ pub struct Setting {
     pub rate: f64,
     /// Bytes of an update's value; 0 is a reading without a note.
     pub payload: usize,
+    /// Under virtual time: mean time of a message between nodes of a region, in ms; 0 elsewhere, as the next three.
+    #[serde(default)]
+    pub link_ms: f64,
+    /// The same between regions.
+    #[serde(default)]
+    pub far_ms: f64,
+    /// Messages take up to this share longer than their link's least.
+    #[serde(default)]
+    pub jitter: f64,
+    /// Share of messages that TCP has to send again.
+    #[serde(default)]
+    pub loss: f64,
 }
 
 impl fmt::Display for Setting {
@@ -50,7 +74,13 @@ impl fmt::Display for Setting {
         if self.regions > 1 {
             write!(f, " R={}", self.regions)?;
         }
-        write!(f, " {}/s", self.rate)
+        if self.loss > 0.0 {
+            write!(f, " loss {}%", self.loss * 100.0)?;
+        }
+        match self.transport {
+            Transport::Model => Ok(()),
+            _ => write!(f, " {}/s", self.rate),
+        }
     }
 }
 
@@ -60,14 +90,25 @@ impl Setting {
     /// # Errors
     /// Which value is out of its range.
     pub fn check(&self) -> Result<(), String> {
+        let nodes_max = match self.transport {
+            Transport::Tcp | Transport::Memory | Transport::Sim => 10_000.0,
+            Transport::Model => 5_000_000.0,
+        };
         let ranges = [
-            ("nodes", self.nodes as f64, 1.0, 10_000.0),
+            ("nodes", self.nodes as f64, 1.0, nodes_max),
+            ("loss", self.loss, 0.0, 0.5),
+            ("link-ms", self.link_ms, 0.0, 10_000.0),
+            ("far-ms", self.far_ms, 0.0, 10_000.0),
+            ("jitter", self.jitter, 0.0, 100.0),
             ("regions", self.regions as f64, 1.0, self.nodes as f64),
             ("degree", self.degree as f64, 2.0, 64.0),
             ("rate", self.rate, 0.1, 1_000_000.0),
             ("payload", self.payload as f64, 0.0, 250.0),
             ("processes", self.processes as f64, 0.0, 64.0),
         ];
+        if self.transport == Transport::Model && self.regions > 1 {
+            return Err("--transport model knows one region".to_owned());
+        }
         for (name, value, lo, hi) in ranges {
             if !(lo..=hi).contains(&value) {
                 return Err(format!("--{name} {value} is not between {lo} and {hi}"));
@@ -81,17 +122,28 @@ impl Setting {
 pub fn grid(transports: &[Transport], lists: &Lists) -> Vec<Setting> {
     let mut settings = Vec::new();
     for &transport in transports {
+        let loss = if transport.is_virtual() { lists.loss.0.as_slice() } else { &[0.0] };
         for &regions in &lists.regions.0 {
             for &degree in &lists.degree.0 {
-                for &payload in &lists.payload.0 {
-                    for &rate in &lists.rate.0 {
-                        for &nodes in &lists.nodes.0 {
-                            let processes = match (transport, lists.processes) {
-                                (Transport::Memory, _) | (_, None) => 0,
-                                (_, Some(0)) => nodes,
-                                (_, Some(processes)) => processes.min(nodes),
-                            };
-                            settings.push(Setting { transport, nodes, regions, processes, degree, rate, payload });
+                for &loss in loss {
+                    for &payload in &lists.payload.0 {
+                        for &rate in &lists.rate.0 {
+                            let sizes = lists.nodes.0.iter();
+                            settings.extend(sizes.map(|&nodes| {
+                                let processes = lists.processes_of(transport, nodes);
+                                let setting = Setting {
+                                    nodes,
+                                    transport,
+                                    regions,
+                                    processes,
+                                    degree,
+                                    rate,
+                                    payload,
+                                    loss,
+                                    ..Setting::default()
+                                };
+                                lists.with_links(setting)
+                            }));
                         }
                     }
                 }
@@ -115,6 +167,25 @@ pub struct Lists {
     pub payload: List<usize>,
     /// Processes: none is this one, 0 one a node.
     pub processes: Option<usize>,
+    /// Shares of messages lost, under virtual time.
+    pub loss: List<f64>,
+    /// What links take under virtual time, near and far, in ms, and their jitter.
+    pub links: (f64, f64, f64),
+}
+
+impl Lists {
+    fn processes_of(&self, transport: Transport, nodes: usize) -> usize {
+        match (transport, self.processes) {
+            (Transport::Tcp, Some(0)) => nodes,
+            (Transport::Tcp, Some(processes)) => processes.min(nodes),
+            _ => 0,
+        }
+    }
+
+    fn with_links(&self, setting: Setting) -> Setting {
+        let (link_ms, far_ms, jitter) = if setting.transport.is_virtual() { self.links } else { (0.0, 0.0, 0.0) };
+        Setting { link_ms, far_ms, jitter, ..setting }
+    }
 }
 
 /// Values between commas.
@@ -143,11 +214,15 @@ mod tests {
             rate: "100, 1_000".parse().unwrap(),
             payload: "0".parse().unwrap(),
             processes: Some(0),
+            loss: "0,0.1".parse().unwrap(),
+            links: (1.0, 30.0, 0.1),
         };
         let grid = grid(&[Transport::Tcp, Transport::Memory], &lists);
         assert_eq!(grid.len(), 8);
         assert_eq!((grid[1].nodes, grid[1].rate, grid[1].processes), (10, 100.0, 10));
         assert_eq!((grid[7].to_string().as_str(), grid[7].rate), ("memory N=10 1000/s", 1000.0));
+        let simulated = super::grid(&[Transport::Sim], &lists);
+        assert_eq!((simulated.len(), simulated[0].link_ms, grid[0].link_ms), (8, 1.0, 0.0), "only virtual links lose");
         assert_eq!(Setting { rate: 0.0, ..grid[0] }.check().unwrap_err(), "--rate 0 is not between 0.1 and 1000000");
         assert!("3,x".parse::<List<usize>>().unwrap_err().contains("\"x\""));
     }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use crate::cli::bench::Percentiles;
 use crate::cli::bench::convergence::compare;
 use crate::cli::bench::convergence::result::{Report, Run};
+use crate::cli::bench::convergence::setting::Transport;
 use crate::cli::output::duration_us;
 
 use svg::{Axis, Line, escape};
@@ -120,7 +121,17 @@ fn series<'a>(runs: &[&'a Run]) -> Vec<Series<'a>> {
     let mut all: Vec<Series<'a>> = Vec::new();
     for &run in runs {
         let s = &run.setting;
-        let mut name = format!("{}, {}/s", s.transport.as_str(), s.rate);
+        let mut name = match s.transport {
+            Transport::Model => "model of push".to_owned(),
+            Transport::Sim => format!("full nodes in virtual time, {}/s", s.rate),
+            real => format!("{}, {}/s", real.as_str(), s.rate),
+        };
+        if s.transport.is_virtual() {
+            let _ = write!(name, ", links of {} ms", s.link_ms);
+        }
+        if s.loss > 0.0 {
+            let _ = write!(name, ", loss {}%", s.loss * 100.0);
+        }
         if s.regions > 1 {
             let _ = write!(name, ", {} regions", s.regions);
         }
@@ -296,18 +307,11 @@ fn table(report: &Report, baseline: Option<&Report>) -> String {
 mod tests {
     use super::*;
     use crate::cli::bench::convergence::result::Repetition;
-    use crate::cli::bench::convergence::setting::{Setting, Transport};
+    use crate::cli::bench::convergence::setting::Setting;
 
     fn run(nodes: usize) -> Run {
-        let setting = Setting {
-            transport: Transport::Memory,
-            nodes,
-            regions: 1,
-            processes: 0,
-            degree: 6,
-            rate: 100.0,
-            payload: 0,
-        };
+        let setting =
+            Setting { transport: Transport::Memory, nodes, regions: 1, degree: 6, rate: 100.0, ..Setting::default() };
         let mut repetition = Repetition::default();
         (1..=100).for_each(|us| repetition.times.to_all.record(us * nodes as u64).unwrap());
         Run::of(setting, 200, 100, &[repetition])
