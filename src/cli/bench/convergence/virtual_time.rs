@@ -19,7 +19,7 @@ const APART_US: u64 = 1000;
 /// Virtual time that a crowd may take to become whole.
 const WHOLE_US: u64 = 300_000_000;
 /// Virtual time for the overlay to come to rest.
-const SETTLE_US: u64 = 10_000_000;
+const SETTLE_US: u64 = 30_000_000;
 /// Virtual time after the last write in which all must be held.
 const HELD_US: u64 = 20_000_000;
 /// Origins whose updates the model spreads, at most.
