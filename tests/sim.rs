@@ -106,3 +106,15 @@ fn a_judge_ends_the_run_when_the_promise_cannot_be_kept() {
     let late = |violation: &&Violation| violation.oracle == "equal";
     assert!(all.iter().find(late).expect("one gets there").detail.contains("commits do not go on"), "{all:?}");
 }
+
+#[test]
+fn a_rolling_upgrade_to_another_protocol_version_loses_nothing() {
+    let faults = BTreeMap::from([(Fault::Crash, 0.4), (Fault::CrashMidStep, 0.001), (Fault::Reset, 0.2)]);
+    let rolling = Scenario { upgrade: true, swarm: false, duration_s: 8.0, faults, ..Scenario::default() };
+    for seed in 1..=6 {
+        let report = go(&rolling, seed);
+        assert_eq!(report.violation, None, "seed {seed}");
+        let crashes = report.faults[Fault::Crash] + report.faults[Fault::CrashMidStep];
+        assert!(crashes > 0 && report.commits > 3, "seed {seed}: {report:?}");
+    }
+}

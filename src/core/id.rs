@@ -125,12 +125,25 @@ impl Channel {
     }
 }
 
+/// The largest number taken from wire or disk: whole in every JSON reader, and with room to go on counting for ever. A
+/// stranger that names a larger term or index is talking garbage.
+pub const COUNTED_MAX: u64 = (1 << 53) - 1;
+
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                match u64::deserialize(d)? {
+                    number if number <= COUNTED_MAX => Ok(Self(number)),
+                    number => Err(serde::de::Error::custom(format_args!("{number} is beyond all that was ever counted"))),
+                }
+            }
+        }
 
         impl $name {
             /// The plain number.
@@ -362,6 +375,15 @@ mod tests {
         let store = StoreId(7);
         assert_eq!(store.to_string().parse::<StoreId>(), Ok(store));
         assert!("+0000000000000000000000000000007".parse::<StoreId>().is_err());
+    }
+
+    #[test]
+    fn a_number_that_nobody_can_have_counted_to_is_refused() {
+        assert_eq!(serde_json::from_str::<Term>("9007199254740991").unwrap(), Term(COUNTED_MAX));
+        for beyond in ["9007199254740992", "18446744073709551615"] {
+            let error = serde_json::from_str::<Term>(beyond).unwrap_err().to_string();
+            assert!(error.contains("beyond all that was ever counted"), "{error}");
+        }
     }
 
     #[test]

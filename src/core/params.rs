@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::core::fusion::params::Rules;
 use crate::core::id::{NodeId, RegionId};
+use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::state::entry::Scope;
 use crate::core::state::system::Addr;
 
@@ -31,6 +32,8 @@ pub struct Params {
     pub scope: Scope,
     /// Software version, for people.
     pub software: String,
+    /// Lowest and highest protocol version spoken.
+    pub versions: (u32, u32),
     /// Stamps further ahead of our wall clock than this are refused.
     pub clock_skew_max: Duration,
     /// How long entries of a departed node are kept, by stamp.
@@ -177,6 +180,7 @@ impl Params {
             initial_voters: BTreeMap::new(),
             scope: Scope::Global,
             software: env!("CARGO_PKG_VERSION").to_owned(),
+            versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
             clock_skew_max: Duration::from_secs(10),
             retain: Duration::from_secs(24 * 3600),
             store_interval: Duration::from_secs(1),

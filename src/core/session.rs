@@ -12,7 +12,6 @@ use crate::core::cx::Cx;
 use crate::core::effect::{Effect, StopReason};
 use crate::core::hlc::Hlc;
 use crate::core::id::{ClusterId, LinkId, NodeId, RegionId, StoreId, Voter};
-use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::message::Message;
 use crate::core::message::session::{ErrorCode, ErrorMessage, Hello};
 use crate::core::notice::Notice;
@@ -224,7 +223,7 @@ impl Sessions {
             state.greeted = cx.now.mono;
         }
         let hello = Hello {
-            versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
+            versions: self.params.versions,
             cluster: self.cluster,
             name: self.params.cluster.clone(),
             node: self.params.node.clone(),
@@ -324,10 +323,11 @@ impl Sessions {
 
     /// Why we cannot talk to this peer at all.
     fn objection(&self, hello: &Hello) -> Option<(ErrorCode, String)> {
-        let (low, high) = hello.versions;
-        if !(low..=high).contains(&PROTOCOL_VERSION) {
+        // Two nodes speak the highest version that both know; a rolling upgrade leaves one in common at every step.
+        let ((low, high), (lowest, highest)) = (hello.versions, self.params.versions);
+        if low.max(lowest) > high.min(highest) {
             let why = format!(
-                "{} speaks protocol versions {low} to {high}, {} speaks {PROTOCOL_VERSION}: upgrade the older of them",
+                "{} speaks protocol versions {low} to {high}, {} speaks {lowest} to {highest}: upgrade the older of them",
                 hello.node, self.params.node
             );
             return Some((ErrorCode::Version, why));

@@ -8,6 +8,7 @@ use std::mem;
 use crate::core::effect::{Effect, StopReason};
 use crate::core::event::{Command, Event};
 use crate::core::id::{Channel, GroupId, LinkId, NodeId, RegionId, StoreId, Voter};
+use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::message::Message;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
@@ -400,6 +401,9 @@ impl Cluster {
         member.clock.reboot(at, origin);
         member.life += 1;
         member.born = at;
+        if self.plan.scenario.upgrade && member.life > 1 {
+            member.params.versions.1 = PROTOCOL_VERSION + 1;
+        }
         member.wake_at = u64::MAX;
         member.paused_until = 0;
         let (identity, recovered) = member.disk.recover();

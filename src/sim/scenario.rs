@@ -28,6 +28,8 @@ pub struct Scenario {
     pub swarm: bool,
     /// After the faults, a quorum alone must go on while the rest stays broken.
     pub broken_rest: bool,
+    /// A process that starts again is of the next release: it speaks a further protocol version.
+    pub upgrade: bool,
     /// What must hold beyond the rules.
     pub expect: Expect,
     /// Shortest and longest round trip between regions, in milliseconds.
@@ -136,6 +138,7 @@ impl Default for Scenario {
             duration_s: 20.0,
             swarm: true,
             broken_rest: true,
+            upgrade: false,
             expect: Expect::default(),
             load: Load::default(),
             timing: Timing::default(),

@@ -54,13 +54,29 @@ impl World {
     }
 
     fn start(&mut self, node: &str, names: &[&str], store: u128) {
+        self.start_speaking(node, names, store, (1, 1));
+    }
+
+    fn start_speaking(&mut self, node: &str, names: &[&str], store: u128, versions: (u32, u32)) {
         let voters = names.iter().map(|n| name(n)).collect();
-        self.start_in(node, "main", &BTreeMap::from([(RegionId::new("main").unwrap(), voters)]), store);
+        self.start_as(node, "main", &BTreeMap::from([(RegionId::new("main").unwrap(), voters)]), store, versions);
     }
 
     /// Starts a node of a region on a fresh store.
     fn start_in(&mut self, node: &str, region: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>, store: u128) {
+        self.start_as(node, region, voters, store, (1, 1));
+    }
+
+    fn start_as(
+        &mut self,
+        node: &str,
+        region: &str,
+        voters: &BTreeMap<RegionId, Vec<NodeId>>,
+        store: u128,
+        versions: (u32, u32),
+    ) {
         let mut params = Params::new("lab", name(node), RegionId::new(region).unwrap(), node.into());
+        params.versions = versions;
         params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
         params.initial_voters = voters.clone();
         let identity = StoreIdentity { id: StoreId(store), fresh: true };
@@ -325,4 +341,22 @@ fn an_entry_that_its_origin_lost_in_a_crash_comes_back_to_it() {
         let sums: Vec<_> = w.nodes.values().map(|node| node.store.summary()).collect();
         sums.iter().all(|sum| *sum == sums[0]) && w.nodes["gw-1"].store.get(&key).is_some()
     });
+}
+
+#[test]
+fn nodes_of_two_releases_work_together_while_they_have_a_version_in_common_and_else_say_why_not() {
+    let mut world = World::new(&[]);
+    for (i, (node, versions)) in [("gw-1", (1, 1)), ("gw-2", (1, 2)), ("gw-3", (1, 2))].into_iter().enumerate() {
+        world.start_speaking(node, &THREE, i as u128 + 1, versions);
+    }
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(2))));
+    world.start_speaking("gw-4", &THREE, 4, (2, 2));
+    let words = "gw-4 speaks protocol versions 2 to 2, gw-1 speaks 1 to 1: upgrade the older of them";
+    let told = |w: &World| {
+        let refused = |m: &Message| matches!(m, Message::Error(error) if error.message == words);
+        w.said.iter().any(|(node, message)| node == "gw-1" && refused(message))
+    };
+    world.run_until(SECONDS(20), |w| told(w) && w.committed("gw-4") >= Some(Index(2)));
+    assert!(told(&world), "the older one refuses in words");
+    assert!(world.committed("gw-4") >= Some(Index(2)), "those that speak 2 as well take it in");
 }
