@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,10 +20,13 @@ pub struct Cluster {
     pub apis: Vec<String>,
 }
 
-/// Addresses that were free a moment ago.
+/// Addresses that are free, and stay so: below the ports that systems draw for outgoing connections, or a redial to a
+/// dead node could take that node's own port; and each given out once.
 pub fn free(count: usize) -> Vec<String> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 97) as u16 * 128;
+    let draw = || format!("127.0.0.1:{}", 20_000 + (first - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_500);
+    std::iter::repeat_with(draw).filter(|addr| TcpListener::bind(addr).is_ok()).take(count).collect()
 }
 
 impl Cluster {

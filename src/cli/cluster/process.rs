@@ -87,7 +87,7 @@ impl Processes {
     fn started(&self, pid: u32) -> Option<u64> {
         let process = self.0.process(Pid::from_u32(pid))?;
         let ended = matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
-        (!ended).then(|| process.start_time())
+        (!ended || has_threads(pid)).then(|| process.start_time())
     }
 
     /// The node's process, if it runs: a pid that somebody else has by now does not count.
@@ -96,6 +96,12 @@ impl Processes {
         let started = Self::look(&[noted.pid]).started(noted.pid)?;
         (started.abs_diff(noted.started) <= START_SLACK_S).then_some(noted.pid)
     }
+}
+
+/// True while more than the first thread of a process is there: that one may have ended before the others, which hold
+/// its ports and files until they have, too.
+fn has_threads(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
 }
 
 /// Sends a signal to the node's process; false if it does not run.
