@@ -42,6 +42,15 @@ fn another_region_leads_the_top_after_the_leading_one_is_killed_and_readings_are
 
     let top = c.json(&["checkpoint", "latest", "--group", "top", "--linearizable"]);
     let before = top["checkpoint"]["index"].as_u64().unwrap();
+    // What the regions' leaders say of their sensors is merged in the global document.
+    let estimate = c.until("a global checkpoint fuses the sensors of all regions", || {
+        let index = c.json(&["checkpoint", "latest", "--group", "top"])["checkpoint"]["index"].to_string();
+        let document = c.ok(&["checkpoint", "export", &index, "--group", "top"]);
+        let document: serde_json::Value = serde_json::from_str(&document).ok()?;
+        let estimates = document["fused"]["estimates"].as_array()?.clone();
+        estimates.into_iter().find(|estimate| estimate["quantity"] == "temp" && estimate["n"] == 9)
+    });
+    assert_eq!(estimate["status"], "ok", "{estimate}");
     let dead: Vec<String> = (1..=9).map(|i| format!("gw-{i}")).filter(|id| region_of(id) == home).collect();
     for node in &dead {
         c.ok(&["cluster", "kill", node]);

@@ -31,8 +31,9 @@ pub enum Contents {
     /// A region's: the body, which the node's holdings already have, and estimates of the readings in it. With
     /// `founds_top`, the document is the first of a top level that the flat cluster grows.
     Readings { body: Hash, fused: Option<Box<Fused>>, founds_top: bool },
-    /// The top's: the newest known committed checkpoint of every region that has one.
-    Regions(BTreeMap<RegionId, RegionCheckpoint>),
+    /// The top's: the newest known committed checkpoint of every region that has one, and estimates across regions,
+    /// merged from what their leaders say of those.
+    Regions { regions: BTreeMap<RegionId, RegionCheckpoint>, fused: Option<Box<Fused>> },
 }
 
 impl Group {
@@ -56,7 +57,7 @@ impl Group {
             Contents::Readings { body, fused, founds_top } => {
                 (Some(body), fused, BTreeMap::new(), self.top_origin(founds_top))
             }
-            Contents::Regions(regions) => (None, None, regions, None),
+            Contents::Regions { regions, fused } => (None, fused, regions, None),
         };
         let voters = next.unwrap_or_else(|| self.next_voters(cx, change));
         assert!(self.voters_of(&self.accepted).may_become(&voters), "neighbouring configurations intersect");

@@ -172,7 +172,8 @@ fn measured(regions: usize) -> (Traffic, Traffic, usize) {
     };
     let all = (0..regions).map(|r| (region(r), at.clone())).collect();
     let taken_at = Stamp { time: Hlc::new(Wall::from_millis(1_700_000_000_000), 2), node: voter(0, 0).node };
-    let snapshot = Snapshot { taken_at, counts: Counts::default(), contents: Contents::Regions(all) };
+    let snapshot =
+        Snapshot { taken_at, counts: Counts::default(), contents: Contents::Regions { regions: all, fused: None } };
     leader.act(|top, cx, writes| top.group_mut().propose(cx, writes, &mut Shelf, snapshot));
     let proposal = leader.round();
     (beat, proposal, leader.top.group().accepted().bytes().len())
