@@ -41,6 +41,8 @@ use error::{BROKEN_PIPE, CliError, Kind};
 use home::Home;
 use output::Format;
 
+use crate::shell::storage::abort_on_panic;
+
 /// Gateways that share sensor readings, agree on checkpoints, and say how sure they are.
 #[derive(Parser)]
 #[command(name = "sensorctl", version, max_term_width = 100, infer_subcommands = false)]
@@ -142,6 +144,7 @@ impl Context {
 
 /// Parses the command line, runs it, prints what went wrong, and gives the exit code.
 pub fn main() -> ExitCode {
+    abort_on_panic();
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a batch is answered only once it is durable; a failed write is never retried, it stops the node.
 
+mod guard;
 mod open;
 mod read;
 mod recover;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use redb::Database;
 
+pub use guard::abort_on_panic;
 pub use open::{OpenError, Opened};
 pub use read::ReadError;
 pub use recover::{RecoverError, Recovery};

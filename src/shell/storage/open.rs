@@ -14,6 +14,7 @@ use crate::core::ledger::body::Body;
 use crate::core::state::entry::KeyedEntry;
 use crate::shell::chance;
 use crate::shell::storage::Storage;
+use crate::shell::storage::guard::guarded;
 use crate::shell::storage::tables::{self, Corrupt, seal, unseal};
 
 /// Bytes of pages that a store keeps in memory.
@@ -73,7 +74,8 @@ impl Storage {
         fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
         let lock = Arc::new(lock(dir)?);
         let path = dir.join(STORE_FILE);
-        match take_up(dir, &path, &lock) {
+        let taken = guarded(|| take_up(dir, &path, &lock));
+        match taken.unwrap_or_else(|why| Err(Trouble::Corrupt(format!("reading it fails: {why}")))) {
             Ok(opened) => Ok(opened),
             Err(Trouble::Fatal(error)) => Err(error),
             Err(Trouble::Corrupt(why)) => {

@@ -113,6 +113,27 @@ fn a_hard_state_without_its_document_is_not_believed() {
     assert!(again.set_aside.is_some());
 }
 
+/// redb panics over a table's name that is not UTF-8.
+#[test]
+fn a_store_that_cannot_be_read_without_a_panic_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Storage::open(dir.path()).unwrap();
+    write(&first.storage, founding());
+    drop(first);
+    let path = dir.path().join("store.redb");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = b"documents";
+    let places: Vec<usize> = (0..bytes.len() - name.len()).filter(|at| bytes[*at..].starts_with(name)).collect();
+    assert!(!places.is_empty(), "the table is named in the file");
+    places.into_iter().for_each(|at| bytes[at] = 0xFF);
+    std::fs::write(&path, bytes).unwrap();
+
+    let again = Storage::open(dir.path()).unwrap();
+
+    assert!(again.identity.fresh);
+    assert!(again.set_aside.is_some());
+}
+
 #[test]
 fn a_file_of_garbage_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
