@@ -3,7 +3,7 @@
 //! Flood and prune with parents, by the rule of [`crate::core::gossip`]: an update goes to every neighbour that has not
 //! pruned its origin; a second copy from any link but the parent prunes that link. There is no repair, no liveness,
 //! no store and no joining; the overlay is random, as full nodes make it, and does not change. It is a *model*, and
-//! says what the rule gives; [`tests`] hold it against full nodes.
+//! says what the rule gives; its tests hold it against full nodes.
 //!
 //! Invariant: a plan decides everything; two runs of it are equal.
 
