@@ -18,7 +18,7 @@ use crate::core::message::Message;
 use crate::core::message::exchange::{Confirm, Graft, Prune, SensorUpdate, StateDigest, StateRequest, StateUpdate};
 use crate::core::params::Params;
 use crate::core::session::Peer;
-use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry};
+use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry, Scope};
 use crate::core::state::store::{Outcome, Store};
 use crate::core::state::system::{Addr, Meaning, NodeInfo};
 use crate::core::time::{Mono, Wall};
@@ -219,14 +219,18 @@ impl Gossip {
         wall: Wall,
     ) -> BTreeSet<NodeId> {
         let mut settled = BTreeSet::new();
-        let Some(from) = self.peers.get(&link).map(|peer| peer.node.clone()) else { return settled };
+        let Some(peer) = self.peers.get(&link) else { return settled };
+        let (from, abroad) = (peer.node.clone(), peer.region != self.params.region);
         let settled_by = wall - self.params.gossip.settle_after;
         let mut confirmed = Vec::new();
         for keyed in entries {
             let origin = keyed.origin.clone();
             let own = origin == self.params.node;
             let asked = (keyed.confirm && origin == from).then(|| (keyed.channel.clone(), keyed.stamp));
-            let outcome = store.admit(keyed, wall);
+            let outcome = match abroad && !own && keyed.scope == Scope::Region {
+                true => Outcome::Refused { key: keyed.into_parts().0, why: EntryRefusal::Foreign },
+                false => store.admit(keyed, wall),
+            };
             // What was refused is not held, and must not count as if it were.
             if !matches!(outcome, Outcome::Refused { .. }) {
                 confirmed.extend(asked);
@@ -316,5 +320,46 @@ impl Gossip {
                 self.overlay.want(cx.now.mono, &node);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::hlc::Hlc;
+    use crate::core::id::{Channel, RegionId, StoreId};
+    use crate::core::reading::Reading;
+    use crate::core::rng::Rng;
+    use crate::core::state::entry::Value;
+    use crate::core::time::Now;
+
+    const LINK: LinkId = LinkId(1);
+    const WALL: Wall = Wall::from_millis(1_700_000_000_000);
+
+    /// What is held after a peer of `region` has sent one entry of this scope to a node in eu.
+    fn held_of(region: &str, scope: Scope) -> (usize, Vec<Fact>) {
+        let name = |text: &str| NodeId::new(text).unwrap();
+        let region = RegionId::new(region).unwrap();
+        let params = Params::new("lab", name("gw-1"), RegionId::new("eu").unwrap(), "a:1".into());
+        let (mut gossip, mut store) = (Gossip::new(&params), Store::new(params.clock_skew_max, params.retain, 256));
+        let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+        let mut cx = Cx { now: Now { mono: Mono::ZERO, wall: WALL }, rng: &mut rng, fx: &mut fx };
+        let (node, addr) = (name("gw-2"), "b:1".into());
+        let peer = Peer { link: LINK, node, store: StoreId(1), region, start: Hlc::ZERO, addr, dialed: None };
+        gossip.on_link_up(&mut cx, &store, peer, WALL);
+        let key = Key::new(name("gw-3"), Channel::new("temp").unwrap());
+        let entry = Entry { value: Value::of(&Reading::new(21.5, WALL)), stamp: Hlc::new(WALL, 0), scope };
+        let update = SensorUpdate { entries: vec![KeyedEntry::new(&key, &entry)] };
+        gossip.on_sensor_update(&mut cx, &mut store, LINK, update, WALL);
+        (store.len(), gossip.take_facts())
+    }
+
+    #[test]
+    fn what_belongs_to_another_region_is_refused() {
+        let (held, facts) = held_of("us", Scope::Region);
+        assert_eq!(held, 0);
+        assert!(facts.iter().any(|fact| matches!(fact, Fact::Refused { why: EntryRefusal::Foreign, .. })), "{facts:?}");
+        assert_eq!(held_of("us", Scope::Global).0, 1);
+        assert_eq!(held_of("eu", Scope::Region).0, 1);
     }
 }
