@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Context;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, duration_ms, number, or_dash, text, value_text};
 use crate::shell::http::model::{ReadingRow, Readings};
 
@@ -38,6 +38,10 @@ pub async fn run(cx: &Context, args: GetArgs) -> Result<(), CliError> {
                 (None, why) => eprintln!("region {} did not answer: {}", way.region, why.as_deref().unwrap_or("?")),
             }
         }
+    }
+    if readings.forwarded.iter().any(|way| way.node.is_none()) {
+        // Said above for people; what matches there nobody knows.
+        return Err(CliError::silent(Kind::Unreachable));
     }
     if readings.readings.is_empty() && cx.format.is_for_people() {
         eprintln!("no reading matches {}", args.pattern);

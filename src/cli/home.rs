@@ -32,8 +32,11 @@ pub struct LocalCluster {
     pub nodes: Vec<LocalNode>,
     /// All nodes run in one process.
     pub in_process: bool,
-    /// The configuration it was made from, as TOML.
+    /// The configuration it has, as TOML.
     pub config: String,
+    /// The configuration it was made from, where nodes have come and gone since.
+    #[serde(default)]
+    pub made_from: String,
 }
 
 /// One node of a local cluster.

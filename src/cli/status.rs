@@ -79,9 +79,24 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
         let lags = status.nodes.iter().filter(|node| node.region == region.id).filter_map(|node| node.lag_ms);
         region.lag_ms = lags.reduce(f64::max);
     }
+    depose_the_silent(&mut status);
     status.reasons.dedup();
     status.healthy = status.reasons.is_empty();
     Ok(status)
+}
+
+/// A leader that is gone, or says itself that it does not lead, leads no more, whatever others have heard last.
+fn depose_the_silent(status: &mut Status) {
+    let Some(leader) = status.leader.clone() else { return };
+    let hierarchical = status.mode == "hierarchical";
+    let leads = |node: &NodeStatus| if hierarchical { node.leads_top } else { node.role.as_deref() == Some("leader") };
+    // One that is alive and did not answer in time may well lead.
+    let silent = |node: &NodeStatus| node.role.is_none() && node.liveness == "alive";
+    if !status.nodes.iter().any(|node| node.id == leader && (leads(node) || silent(node))) {
+        let what = if hierarchical { "top-level leader" } else { "leader" };
+        status.reasons.push(format!("no {what} stands: {leader}, the last one heard of, does not lead"));
+        status.leader = None;
+    }
 }
 
 /// Faulty sensors that are named; `sensorctl sensors` names all of a node.

@@ -112,11 +112,23 @@ fn config_of(cluster: &LocalCluster) -> Result<ClusterConfig, CliError> {
         .map_err(|error| CliError::new(Kind::Config, error.to_string()))
 }
 
+fn must_run_as_processes(cluster: &LocalCluster) -> Result<(), CliError> {
+    let name = &cluster.name;
+    if cluster.in_process {
+        return Err(CliError::usage(format!(
+            "all nodes of cluster {name} run in one process: none can come or go alone"
+        )));
+    }
+    match process::running(cluster).is_empty() {
+        true => Err(CliError::failed(format!("cluster {name} does not run"))
+            .hint(format!("`sensorctl cluster start --name {name}` starts it"))),
+        false => Ok(()),
+    }
+}
+
 pub async fn add(cx: &Context, args: AddArgs) -> Result<(), CliError> {
     let mut cluster = cx.home.cluster(&cx.home.meant(args.named.name.as_deref())?)?;
-    if cluster.in_process || process::running(&cluster).is_empty() {
-        return Err(CliError::failed(format!("cluster {} does not run as processes", cluster.name)));
-    }
+    must_run_as_processes(&cluster)?;
     let node = add_one(cx, &mut cluster, args.region.as_deref()).await?;
     eprintln!(
         "{} runs: API http://{}, peers {}; it observes until the leader needs another voter",
@@ -143,11 +155,12 @@ pub async fn add_one(cx: &Context, cluster: &mut LocalCluster, region: Option<&s
 pub async fn remove(cx: &Context, args: RemoveArgs) -> Result<(), CliError> {
     let mut cluster = cx.home.cluster(&cx.home.meant(args.named.name.as_deref())?)?;
     let node = cluster.node(&args.node_id)?.clone();
+    must_run_as_processes(&cluster)?;
     let addrs: Vec<String> = process::running(&cluster).iter().map(|(node, _)| node.api.clone()).collect();
     let client = Client::new(Target { addrs, cluster: Some(cluster.name.clone()) });
     let path = format!("/v1/voters/{}", node.id);
     let _: serde_json::Value = client.command(Method::DELETE, &path, None::<&()>, VOTERS_PATIENCE).await?;
-    eprintln!("{} votes no more", node.id);
+    eprintln!("{} is not among the voters (any more)", node.id);
     process::stop(&[&node]).await;
     let others = process::running(&cluster).iter().map(|(node, _)| node.api.clone()).collect();
     let client = Client::new(Target { addrs: others, cluster: Some(cluster.name.clone()) });

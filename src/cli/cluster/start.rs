@@ -56,7 +56,7 @@ pub struct StartArgs {
 }
 
 pub fn run(cx: &Context, args: StartArgs) -> Result<(), CliError> {
-    let config = configuration(cx, &args)?;
+    let config = as_it_has_become(cx, configuration(cx, &args)?)?;
     let cluster = prepare(cx, &config, &args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
@@ -64,6 +64,19 @@ pub fn run(cx: &Context, args: StartArgs) -> Result<(), CliError> {
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// The configuration of the cluster that was made from the one asked for, with the nodes that have come and gone since.
+fn as_it_has_become(cx: &Context, asked: ClusterConfig) -> Result<ClusterConfig, CliError> {
+    if !cx.home.clusters().contains(&asked.name) {
+        return Ok(asked);
+    }
+    let known = cx.home.cluster(&asked.name)?;
+    match known.made_from == asked.to_toml() {
+        true => ClusterConfig::parse(&known.config, &format!("cluster {}", known.name))
+            .map_err(|error| CliError::new(Kind::Config, error.to_string())),
+        false => Ok(asked),
+    }
 }
 
 /// What is asked for: a file, a shape, a cluster that exists, or the default.
@@ -125,8 +138,10 @@ fn recordings_are_there(config: &ClusterConfig) -> Result<(), CliError> {
 fn prepare(cx: &Context, config: &ClusterConfig, args: &StartArgs) -> Result<LocalCluster, CliError> {
     let name = &config.name;
     let text = config.to_toml();
+    let mut made_from = text.clone();
     if cx.home.clusters().contains(name) {
         let known = cx.home.cluster(name)?;
+        made_from.clone_from(&known.made_from);
         let running = process::running(&known);
         if !running.is_empty() {
             let list: Vec<String> = running.iter().map(|(node, pid)| format!("{} (pid {pid})", node.id)).collect();
@@ -143,7 +158,7 @@ fn prepare(cx: &Context, config: &ClusterConfig, args: &StartArgs) -> Result<Loc
     let root = args.data_dir.clone().unwrap_or_else(|| cx.home.cluster_dir(name));
     let root = std::path::absolute(root)?;
     let nodes = (0..config.nodes.len()).map(|i| local_node(config, i, &root)).collect();
-    let cluster = LocalCluster { name: name.clone(), nodes, in_process: args.in_process, config: text };
+    let cluster = LocalCluster { name: name.clone(), nodes, in_process: args.in_process, config: text, made_from };
     ports_are_free(&cluster)?;
     recordings_are_there(config)?;
     for (i, node) in cluster.nodes.iter().enumerate() {

@@ -113,6 +113,8 @@ impl Node {
             let identity = Voter { node: node.clone(), store: info.store };
             match (&own, &self.hierarchy) {
                 (Some(own), _) if info.region == self.params.region => own.contains(&identity),
+                // What has left the top has no votes to miss.
+                (_, Some(_)) if !top.as_ref().is_some_and(|top| top.regions().contains_key(&info.region)) => false,
                 (_, Some(hierarchy)) => match hierarchy.regions().voters(&info.region) {
                     Some(said) => said.contains(&identity),
                     None => top.as_ref().is_some_and(|top| top.contains(&identity)),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
+use crate::core::id::Voter;
 use crate::core::time::{Now, Wall};
 use crate::core::view::{CheckpointView, Liveness, MemberView, RegionView, Role, View};
 use crate::shell::fusion::{Standing, Wanted};
@@ -200,6 +201,15 @@ fn cluster_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
     if view.group.leader.is_none() {
         reasons.push(format!("no leader stands in region {} (term {})", params.region, view.group.term));
     }
+    let gone = view.group.voters.iter().filter(|voter| is_gone(view, voter)).count();
+    if 2 * gone >= view.group.voters.len() && gone > 0 {
+        reasons.push(format!(
+            "region {} has lost its majority, {gone} of {} voters are gone, and commits nothing: start them again on their \
+             disks (`sensorctl cluster restart NODE`), or, if these are lost for good, `sensorctl cluster recover`",
+            params.region,
+            view.group.voters.len()
+        ));
+    }
     let voting = |member: &MemberView| if member.voter { "voter " } else { "" };
     for member in &view.members {
         let heard = member.last_heard.map_or_else(String::new, |heard| format!(", last heard {} ago", seconds(heard)));
@@ -286,11 +296,14 @@ fn region_reasons(api: &Api, view: &View, now: Now) -> Vec<String> {
 
 /// Whether a majority of those who vote for a region at the top are dead, or came back without their disk.
 fn has_lost_majority(view: &View, region: &RegionView) -> bool {
-    let gone = region.top_voters.iter().filter(|voter| {
-        let member = view.members.iter().find(|member| member.node == voter.node);
-        member.is_some_and(|member| member.store != voter.store || member.liveness == Liveness::Dead)
-    });
+    let gone = region.top_voters.iter().filter(|voter| is_gone(view, voter));
     2 * gone.count() >= region.top_voters.len() && !region.top_voters.is_empty()
+}
+
+/// Whether a voter is dead, or came back without its disk.
+fn is_gone(view: &View, voter: &Voter) -> bool {
+    let member = view.members.iter().find(|member| member.node == voter.node);
+    member.is_some_and(|member| member.store != voter.store || member.liveness == Liveness::Dead)
 }
 
 /// What is wrong with this node itself.
