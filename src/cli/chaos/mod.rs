@@ -215,12 +215,19 @@ async fn agree(client: &Client, cluster: &LocalCluster) -> Result<(), CliError> 
         let mut beyond = None;
         loop {
             ticks.tick().await;
-            let index = status::ask(client).await.ok().and_then(|status| Some(status.checkpoint?.index));
             if !clients::agreed(client, &cluster.nodes).await {
                 beyond = None;
                 continue;
             }
-            let beyond = *beyond.get_or_insert(index.unwrap_or(0) + 1);
+            let beyond = match beyond {
+                Some(beyond) => beyond,
+                None => {
+                    let Ok(status) = status::ask(client).await else { continue };
+                    let newest = status.nodes.iter().filter_map(|node| node.checkpoint_index).max().unwrap_or(0);
+                    // One may have been proposed before all agreed; the one after it was taken of what they agree on.
+                    *beyond.insert(newest + 2)
+                }
+            };
             if clients::everybody_beyond(client, &cluster.nodes, beyond).await {
                 return;
             }
