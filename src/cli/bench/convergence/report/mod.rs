@@ -55,7 +55,7 @@ pub fn page(report: &Report, baseline: Option<&Report>) -> String {
                 &mut html,
                 &format!("Mean time from each {what} to each, {}", run.setting),
                 &chart,
-                "A dark column is a node that hears late, a dark row one that is heard late.",
+                "A column that stands out is a node that hears late, a row that stands out one that is heard late.",
             );
         }
     }
