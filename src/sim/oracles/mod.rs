@@ -90,6 +90,7 @@ impl Oracles {
                 judged("C9 ledger", self.ledger.durable(store, group, hard.committed))?;
                 self.quorums.accepted(group, actor.voter, hard.accepted);
                 if let Some(at) = hard.committed {
+                    self.voters.holds(store, group, at);
                     self.committed(group, at)?;
                 }
             }
@@ -99,7 +100,10 @@ impl Oracles {
                 judged("C7 voters", self.voters.document(document))?;
                 judged("H4 regions", self.hierarchy.document(document, &self.ledger))?;
             }
-            Record::Committed(group, at) => self.committed(group, *at)?,
+            Record::Committed(group, at) => {
+                self.voters.holds(actor.voter.store, group, *at);
+                self.committed(group, *at)?;
+            }
             Record::Own(entry) => judged("stamps", self.stamps.written(entry))?,
             Record::Cluster(_)
             | Record::Body(_)
@@ -185,6 +189,11 @@ impl Oracles {
                 judged("H3 elected", self.hierarchy.elected(actor, group, *term, &self.votes))
             }
             Notice::Committed { group, position, .. } => self.committed(group, *position),
+            // At the top a region comes with all its voters, of which a majority holds what is committed.
+            Notice::VotersChanging { group: group @ GroupId::Region(_), added: Some(added), .. } => {
+                let committed = actor.store.hard(group).and_then(|hard| hard.committed);
+                judged("C7 voters", self.voters.adds(group, added, committed))
+            }
             _ => Ok(()),
         }
     }

@@ -1,8 +1,10 @@
-//! C7: quorums of neighbouring configurations intersect. Judged by enumeration, not by the rule that should ensure it.
+//! C7: quorums of neighbouring configurations intersect, and a newcomer holds what is committed before it votes. Judged
+//! by enumeration and by what is on disks, not by the rules that should ensure it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::id::{GroupId, Hash, Voter};
+use crate::core::hard_state::Position;
+use crate::core::id::{GroupId, Hash, Index, StoreId, Voter};
 use crate::core::ledger::document::Document;
 use crate::core::voters::Voters;
 use crate::sim::oracles::{Verdict, is_quorum};
@@ -12,9 +14,30 @@ use crate::sim::oracles::{Verdict, is_quorum};
 pub struct Configurations {
     documents: BTreeMap<Hash, Document>,
     checked: BTreeSet<(Hash, Hash)>,
+    /// The newest that each store has ever told its disk to be committed.
+    held: BTreeMap<(StoreId, GroupId), Index>,
 }
 
 impl Configurations {
+    /// A store has it on disk that `at` is committed.
+    pub fn holds(&mut self, store: StoreId, group: &GroupId, at: Position) {
+        let held = self.held.entry((store, group.clone())).or_default();
+        *held = at.index.max(*held);
+    }
+
+    /// A region's leader proposes `added`, while its own disk knows that `committed` is.
+    ///
+    /// # Errors
+    /// If the newcomer's disk knows less.
+    pub fn adds(&self, group: &GroupId, added: &Voter, committed: Option<Position>) -> Verdict {
+        let held = self.held.get(&(added.store, group.clone())).copied();
+        let newest = committed.map(|at| at.index);
+        if held >= newest {
+            return Ok(());
+        }
+        Err(format!("{added:?} becomes a voter of {group} and holds {held:?}, while {newest:?} is committed"))
+    }
+
     /// A document became durable somewhere.
     ///
     /// # Errors
@@ -60,7 +83,19 @@ fn always_intersect(a: &Voters, b: &Voters) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::oracles::samples::document;
+    use crate::sim::oracles::samples::{document, main_group, voter};
+
+    #[test]
+    fn a_newcomer_that_holds_too_little_is_seen() {
+        let (group, newcomer) = (main_group(), voter("d", 4));
+        let at = |index| Position { index: Index(index), hash: Hash::of(b"x") };
+        let mut seen = Configurations::default();
+        assert!(seen.adds(&group, &newcomer, Some(at(0))).is_err(), "an empty disk");
+        seen.holds(newcomer.store, &group, at(6));
+        assert!(seen.adds(&group, &newcomer, Some(at(7))).is_err());
+        assert!(seen.adds(&group, &voter("d", 5), Some(at(6))).is_err(), "another disk of the same node");
+        assert_eq!(seen.adds(&group, &newcomer, Some(at(6))), Ok(()));
+    }
 
     #[test]
     fn two_voters_changed_at_once_are_seen() {
