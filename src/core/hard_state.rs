@@ -1,12 +1,15 @@
 //! What must survive a crash, as the records that the driver writes and gives back.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, StoreId, Term, Voter};
+use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, NodeId, StoreId, Term, Voter};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::state::entry::KeyedEntry;
+use crate::core::state::system::Addr;
 use crate::core::time::Wall;
 
 /// A document as a place in a ledger: where it stands and what it is.
@@ -80,6 +83,8 @@ pub enum Record {
     DropBody(Hash),
     /// An own entry that is no longer kept.
     DropOwn(Channel),
+    /// Where members were last seen, replacing what was kept of it: some of them, if there are many.
+    LastSeen(BTreeMap<NodeId, Addr>),
 }
 
 /// A body on disk and the newest committed checkpoint that names it.
@@ -112,6 +117,8 @@ pub struct Recovered {
     pub ledger: Vec<(GroupId, Position)>,
     /// This node's own entries.
     pub own: Vec<KeyedEntry>,
+    /// Where members were last seen.
+    pub last_seen: BTreeMap<NodeId, Addr>,
 }
 
 /// A store's identity, and whether its votes may be trusted.

@@ -430,7 +430,8 @@ fn keep(member: &mut Member, record: Record) {
         | Record::ClockMark(_)
         | Record::Own(_)
         | Record::KeepBody(_)
-        | Record::DropOwn(_) => {}
+        | Record::DropOwn(_)
+        | Record::LastSeen(_) => {}
     }
 }
 

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::hard_state::{HardState, HeldBody, Position, Record, Recovered, StoreIdentity};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, PersistSeq, StoreId};
+use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, NodeId, PersistSeq, StoreId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::agreement::Content;
 use crate::core::state::entry::KeyedEntry;
+use crate::core::state::system::Addr;
 
 /// What is durable.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct Store {
     pub clock_mark: Hlc,
     /// Own entries.
     pub own: BTreeMap<Channel, KeyedEntry>,
+    /// Where members were last seen.
+    pub last_seen: BTreeMap<NodeId, Addr>,
 }
 
 impl Store {
@@ -70,6 +73,7 @@ impl Store {
             Record::DropOwn(channel) => {
                 self.own.remove(channel);
             }
+            Record::LastSeen(addrs) => self.last_seen = addrs.clone(),
         }
     }
 
@@ -97,6 +101,7 @@ impl Store {
             bodies_held: self.kept.values().filter(|held| self.bodies.contains_key(&held.hash)).copied().collect(),
             ledger: self.ledger.iter().map(|((g, i), h)| (g.clone(), Position { index: *i, hash: *h })).collect(),
             own: self.own.values().cloned().collect(),
+            last_seen: self.last_seen.clone(),
         }
     }
 }

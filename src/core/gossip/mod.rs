@@ -3,6 +3,7 @@
 //! Merges what comes and tells the node what was new. The three beside this file do not know each other.
 
 mod overlay;
+mod last_seen;
 mod push;
 mod repair;
 mod bits;
@@ -35,6 +36,8 @@ pub enum Fact {
     OwnOrigin { key: Key, entry: Entry },
     /// A peer's wall clock against ours.
     ClockOffset { node: NodeId, offset_ms: i64 },
+    /// Where members were last seen has changed, and is to be kept on disk.
+    LastSeen { addrs: BTreeMap<NodeId, Addr> },
 }
 
 /// Overlay, push and repair.
@@ -56,12 +59,12 @@ enum Way {
 }
 
 impl Gossip {
-    /// Knows the bootstrap addresses and nobody.
-    pub fn new(params: &Params) -> Self {
+    /// Knows the bootstrap addresses, where members were last seen in an earlier life, and nobody.
+    pub fn new(params: &Params, last_seen: BTreeMap<NodeId, Addr>) -> Self {
         Self {
             params: params.clone(),
             peers: BTreeMap::new(),
-            overlay: Overlay::new(params),
+            overlay: Overlay::new(params, last_seen),
             push: Push::new(params),
             repair: Repair::new(params),
             facts: Vec::new(),
@@ -309,6 +312,8 @@ impl Gossip {
     /// Acts on whatever is due.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store, wall: Wall) {
         self.overlay.on_deadline(cx);
+        let seen = self.overlay.take_last_seen(cx.now.mono);
+        self.facts.extend(seen.map(|addrs| Fact::LastSeen { addrs }));
         if self.push.deadline() <= cx.now.mono {
             self.push.flush(cx, store);
         }
@@ -341,7 +346,8 @@ mod tests {
         let name = |text: &str| NodeId::new(text).unwrap();
         let region = RegionId::new(region).unwrap();
         let params = Params::new("lab", name("gw-1"), RegionId::new("eu").unwrap(), "a:1".into());
-        let (mut gossip, mut store) = (Gossip::new(&params), Store::new(params.clock_skew_max, params.retain, 256));
+        let (mut gossip, mut store) =
+            (Gossip::new(&params, BTreeMap::new()), Store::new(params.clock_skew_max, params.retain, 256));
         let (mut rng, mut fx) = (Rng::new(1), Vec::new());
         let mut cx = Cx { now: Now { mono: Mono::ZERO, wall: WALL }, rng: &mut rng, fx: &mut fx };
         let (node, addr) = (name("gw-2"), "b:1".into());

@@ -4,7 +4,8 @@
 //!
 //! In a region of at most `overlay_degree` other nodes everyone is linked to everyone. In a larger one a node picks
 //! half of its neighbours at random and accepts the other half: a random graph, in which every loss is made good by
-//! a new random pick. Pinned links come on top. The dead are tried again one at a time, whatever their number.
+//! a new random pick. Pinned links come on top. The dead are tried again one at a time, whatever their number. Who
+//! comes back when every bootstrap peer is elsewhere tries where members were [`last_seen`](super::last_seen).
 //!
 //! Invariants: a node gives up neither a pinned link nor its only one; dials under way are bounded by what is
 //! wanted; nothing here looks at all members.
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
+use crate::core::gossip::last_seen::LastSeen;
 use crate::core::id::{LinkId, NodeId, RegionId};
 use crate::core::message::Message;
 use crate::core::message::exchange::Release;
@@ -37,6 +39,10 @@ const WANTED_FOR: Duration = Duration::from_secs(10);
 const ASKED_FOR: Duration = Duration::from_secs(5);
 /// The dead found last, who come back most often: every other attempt is theirs.
 const LATELY_DEAD: usize = 16;
+/// Addresses at which members were last seen that are tried at a time: one answer is enough.
+const SEEN_AT_ONCE: usize = 2;
+/// How long the first peer has to say who else is there, before more of those addresses are tried.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// Draws after which a pick gives up: almost everyone is linked already.
 const DRAWS: usize = 16;
 
@@ -55,6 +61,12 @@ pub(super) struct Overlay {
     /// Dials under way, and those that stand, by the address that was dialed.
     dials: BTreeMap<Addr, Dial>,
     bootstrap: BTreeMap<Addr, Contact>,
+    last_seen: LastSeen,
+    /// Where members were last seen in an earlier life, as long as nobody has told us where they are in this one.
+    untold: BTreeMap<NodeId, (Addr, Retry)>,
+    untold_due: Mono,
+    /// No member that has been silent for so long is kept by anybody.
+    untold_until: Mono,
     /// Addresses found to be our own.
     own: BTreeSet<Addr>,
     /// Who must have a direct link.
@@ -158,8 +170,9 @@ impl Retry {
 }
 
 impl Overlay {
-    /// Knows the bootstrap addresses and nobody.
-    pub fn new(params: &Params) -> Self {
+    /// Knows the bootstrap addresses, where members were last seen in an earlier life, and nobody.
+    pub fn new(params: &Params, last_seen: BTreeMap<NodeId, Addr>) -> Self {
+        let untold = last_seen.iter().map(|(node, addr)| (node.clone(), (addr.clone(), Retry::default())));
         let bootstrap = params.bootstrap.iter().filter(|addr| **addr != params.addr);
         Self {
             params: params.clone(),
@@ -172,6 +185,10 @@ impl Overlay {
             by_node: BTreeMap::new(),
             dials: BTreeMap::new(),
             bootstrap: bootstrap.map(|addr| (addr.clone(), Contact::default())).collect(),
+            untold: untold.collect(),
+            untold_due: Mono::ZERO,
+            untold_until: Mono::ZERO,
+            last_seen: LastSeen::recover(last_seen),
             own: BTreeSet::from([params.addr.clone()]),
             pinned: BTreeSet::new(),
             wanted: BTreeMap::new(),
@@ -189,7 +206,10 @@ impl Overlay {
 
     /// A link is ready for use.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
-        self.met = true;
+        if !self.met {
+            self.met = true;
+            self.untold_due = cx.now.mono + TOLD_WITHIN;
+        }
         let foreign = peer.region != self.params.region;
         let ours = peer.dialed.is_some();
         for addr in peer.dialed.iter().chain([&peer.addr]) {
@@ -202,6 +222,7 @@ impl Overlay {
         let (node, addr, up) = (peer.node.clone(), peer.addr.clone(), cx.now.mono);
         self.by_node.insert(node.clone(), peer.link);
         self.links.insert(peer.link, Neighbour { node, addr, foreign, ours, up, asked: Mono::ZERO, parting: false });
+        self.note_seen(&peer.node);
         if self.swap_due == Mono::NEVER {
             self.swap_due = cx.now.mono + cx.rng.between(SWAP_INTERVAL / 2, SWAP_INTERVAL * 3 / 2);
         }
@@ -271,6 +292,8 @@ impl Overlay {
     }
 
     fn know(&mut self, node: &NodeId, addr: &Addr, foreign: bool) {
+        self.untold.remove(node);
+        self.last_seen.on_moved(node, addr);
         match self.members.get_mut(node) {
             Some(known) if known.foreign == foreign && known.addr == *addr => {}
             Some(known) if known.foreign == foreign => {
@@ -299,6 +322,37 @@ impl Overlay {
             self.place(node, place);
             self.due = Mono::ZERO;
         }
+        self.note_seen(node);
+    }
+
+    /// Keeps where a member is, if it is there: neighbours before others, who are random; those of our own region
+    /// before those of another; anybody before the dead.
+    fn note_seen(&mut self, node: &NodeId) {
+        let Some(known) = self.members.get(node) else { return };
+        let is_neighbour = |node: &NodeId| self.by_node.contains_key(node);
+        let foreign = |node: &NodeId| self.members.get(node).is_some_and(|known| known.foreign);
+        let dead = |node: &NodeId| self.members.get(node).is_some_and(|known| known.place == Place::Dead);
+        let linked = is_neighbour(node);
+        if !linked && known.place != Place::Near {
+            return;
+        }
+        self.last_seen.note(node, &known.addr, |kept| {
+            dead(kept) || (linked && (!is_neighbour(kept) || (!known.foreign && foreign(kept))))
+        });
+        if self.last_seen.is_changed() {
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// Where members were last seen, if that is to be written now.
+    pub fn take_last_seen(&mut self, now: Mono) -> Option<BTreeMap<NodeId, Addr>> {
+        match self.last_seen.take_due(now) {
+            Ok(addrs) => Some(addrs),
+            Err(due) => {
+                self.wait_for(due);
+                None
+            }
+        }
     }
 
     /// A node's entries were forgotten, or are too old to be kept.
@@ -306,6 +360,11 @@ impl Overlay {
         self.place(node, Place::Nowhere);
         self.members.remove(node);
         self.retries.remove(node);
+        self.untold.remove(node);
+        self.last_seen.on_forgotten(node);
+        if self.last_seen.is_changed() {
+            self.due = Mono::ZERO;
+        }
     }
 
     fn place(&mut self, node: &NodeId, place: Place) {
@@ -398,6 +457,7 @@ impl Overlay {
         self.give_back_unwanted(cx);
         self.look_after_lost(cx);
         self.contact(cx);
+        self.look_where_last_seen(cx);
         self.reach(cx);
         self.pick(cx);
         self.try_dead(cx);
@@ -475,6 +535,36 @@ impl Overlay {
                 self.wait_for(due);
             }
         }
+    }
+
+    /// Addresses at which members were last seen in an earlier life, a few at a time: until somebody has been met, and
+    /// from then on those of whom nobody speaks. If all bootstrap peers are elsewhere, one of these may not be.
+    fn look_where_last_seen(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        if self.untold.is_empty() {
+            return;
+        }
+        if self.untold_until == Mono::ZERO {
+            self.untold_until = now + self.params.retain;
+        }
+        if self.untold_until <= now {
+            return self.untold.clear();
+        }
+        if self.untold_due <= now {
+            let free = self.untold.iter().filter(|(_, (addr, retry))| retry.due <= now && !self.is_busy(addr));
+            let mut free: Vec<NodeId> = free.map(|(node, _)| node.clone()).collect();
+            cx.rng.shuffle(&mut free);
+            let (least, most) = (self.params.gossip.redial_min * 2, self.params.gossip.redial_max);
+            for node in free.into_iter().take(SEEN_AT_ONCE) {
+                let Some((addr, retry)) = self.untold.get_mut(&node) else { continue };
+                retry.put_off(now, cx.rng, least, most);
+                let addr = addr.clone();
+                self.dial(cx, addr, Some(node));
+            }
+            self.untold_due = now + self.params.gossip.redial_min;
+        }
+        let next = self.untold.values().map(|(_, retry)| retry.due).min().unwrap_or(Mono::NEVER);
+        self.wait_for(next.max(self.untold_due));
     }
 
     /// Those who must be reached: the pinned, the wanted, and everyone in a small region.
@@ -660,6 +750,7 @@ impl Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::gossip::last_seen;
     use crate::core::hlc::Hlc;
     use crate::core::id::StoreId;
     use crate::core::time::{Now, Wall};
@@ -684,7 +775,7 @@ mod tests {
         /// Knows `members` nodes n0, n1, … of its region, all alive, and has met none.
         fn new(members: usize) -> Self {
             let params = Params::new("lab", name("me"), main(), "me".into());
-            let mut overlay = Overlay::new(&params);
+            let mut overlay = Overlay::new(&params, BTreeMap::new());
             overlay.met = true;
             for n in 0..members {
                 let node = name(&format!("n{n}"));
@@ -750,6 +841,78 @@ mod tests {
     }
 
     const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+    /// Comes back with `boot` as its only bootstrap address and `n` members last seen at addresses of their names.
+    fn come_back(n: usize) -> World {
+        let mut params = Params::new("lab", name("me"), main(), "me".into());
+        params.bootstrap = vec!["boot".into()];
+        let seen = (0..n).map(|n| (name(&format!("n{n}")), format!("n{n}").as_str().into()));
+        World { overlay: Overlay::new(&params, seen.collect()), ..World::new(0) }
+    }
+
+    #[test]
+    fn members_are_looked_for_where_they_were_last_seen_when_no_bootstrap_peer_is_there() {
+        let mut world = come_back(20);
+        assert_eq!(world.dials().len(), 1 + SEEN_AT_ONCE, "a few at a time: one answer is enough");
+        let mut tried = BTreeSet::new();
+        for _ in 0..40 {
+            world.now = world.now + Duration::from_millis(200);
+            for addr in world.dials() {
+                world.with(|overlay, cx| overlay.on_dial_failed(cx, &addr));
+                tried.insert(addr);
+            }
+        }
+        assert!(tried.len() > 18, "all of them, before long: {tried:?}");
+        world.up("n7", true);
+        world.pass(SECONDS(4), false);
+        for n in 0..20 {
+            let node = name(&format!("n{n}"));
+            world.overlay.on_member(&node, &format!("elsewhere-{n}").as_str().into(), &main(), Some(Life::Dead));
+        }
+        let late = world.pass(SECONDS(60), false);
+        assert!(world.overlay.untold.is_empty(), "the first peer has told where they are");
+        assert!(late < 60, "{late} dials to the dead, one at a time");
+    }
+
+    #[test]
+    fn who_is_spoken_of_by_nobody_is_looked_for_even_when_somebody_is_met() {
+        let mut world = come_back(3);
+        world.dials();
+        world.up("boot", true);
+        world.up("n0", true);
+        world.overlay.on_member(&name("n1"), &"moved".into(), &main(), Some(Life::Alive));
+        world.up("moved", false);
+        world.now = world.now + TOLD_WITHIN * 2;
+        assert_eq!(world.dials(), ["n2".into()] as [Addr; 1]);
+        world.overlay.on_forgotten(&name("n2"));
+        assert_eq!(world.pass(SECONDS(60), false), 0);
+    }
+
+    #[test]
+    fn where_members_are_is_kept_and_written_once() {
+        let mut world = World::new(100);
+        world.pass(SECONDS(30), true);
+        let written = |world: &mut World| {
+            let now = world.now;
+            world.overlay.take_last_seen(now)
+        };
+        assert_eq!(written(&mut world), None, "others may follow");
+        world.now = world.now + SECONDS(1);
+        let kept = written(&mut world).expect("it is time");
+        assert_eq!(kept.len(), last_seen::KEPT);
+        let neighbours: BTreeSet<&NodeId> = world.overlay.links.values().map(|n| &n.node).collect();
+        assert!(
+            neighbours.iter().all(|node| kept.contains_key(*node)),
+            "neighbours are chosen at random, and go first"
+        );
+        world.now = world.now + SECONDS(100);
+        assert_eq!(written(&mut world), None);
+        let moved = kept.keys().next().unwrap().clone();
+        world.overlay.on_member(&moved, &"elsewhere".into(), &main(), None);
+        assert_eq!(written(&mut world), None);
+        world.now = world.now + SECONDS(1);
+        assert_eq!(written(&mut world).unwrap()[&moved], "elsewhere".into());
+    }
 
     #[test]
     fn a_small_region_is_linked_completely_and_a_large_one_by_halves() {
@@ -866,7 +1029,7 @@ mod tests {
         let mut params = Params::new("lab", name("me"), main(), "me".into());
         params.bootstrap = vec!["n1".into(), "n2".into(), "me".into()];
         let mut world = World::new(0);
-        world.overlay = Overlay::new(&params);
+        world.overlay = Overlay::new(&params, BTreeMap::new());
         assert_eq!(world.dials(), ["n1".into(), "n2".into()] as [Addr; 2]);
         world.up("n1", true);
         world.with(|overlay, cx| overlay.on_dial_failed(cx, &"n2".into()));

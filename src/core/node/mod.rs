@@ -112,7 +112,7 @@ impl Node {
             sessions,
             joining: None,
             store: Store::new(params.clock_skew_max, params.retain, params.gossip.sketch_symbols_max),
-            gossip: Gossip::new(&params),
+            gossip: Gossip::new(&params, recovered.last_seen),
             liveness: Liveness::new(&params),
             group: None,
             hierarchy: None,

@@ -7,6 +7,7 @@ use crate::core::consensus::Member;
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::gossip;
+use crate::core::hard_state::Record;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, LinkId, NodeId, Voter};
 use crate::core::ledger::body::Body;
@@ -148,6 +149,9 @@ impl Node {
                 gossip::Fact::Refused { from, key, why } => self.note_refusal(cx, from, key, why),
                 gossip::Fact::OwnOrigin { key, entry } => self.on_own_origin(cx, key, entry),
                 gossip::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
+                gossip::Fact::LastSeen { addrs } => {
+                    self.write(cx, vec![Record::LastSeen(addrs)]);
+                }
             }
         }
         for fact in watched {

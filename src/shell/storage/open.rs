@@ -148,6 +148,9 @@ impl Storage {
         let cluster = meta.get(tables::CLUSTER).map_err(|error| trouble(dir, error))?;
         recovered.cluster = cluster.map(|v| unseal::<ClusterId>("cluster id", v.value())).transpose()?;
         let mark = meta.get(tables::CLOCK_MARK).map_err(|error| trouble(dir, error))?;
+        let seen = meta.get(tables::LAST_SEEN).map_err(|error| trouble(dir, error))?;
+        // Addresses are hints: damaged ones are learned anew, and no reason to set a store aside.
+        recovered.last_seen = seen.and_then(|v| unseal("last seen", v.value()).ok()).unwrap_or_default();
         recovered.clock_mark = mark.map(|v| unseal::<Hlc>("clock mark", v.value())).transpose()?.unwrap_or_default();
 
         let hard = read.open_table(tables::HARD).map_err(|error| trouble(dir, error))?;

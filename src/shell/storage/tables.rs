@@ -28,6 +28,8 @@ pub const STORE_ID: &str = "store_id";
 pub const CLUSTER: &str = "cluster";
 /// The hybrid clock's high-water mark.
 pub const CLOCK_MARK: &str = "clock_mark";
+/// Where members were last seen.
+pub const LAST_SEEN: &str = "last_seen";
 
 /// The only layout there is so far.
 pub const FORMAT_VERSION: u32 = 1;

@@ -50,6 +50,8 @@ fn a_store_gives_back_what_was_written() {
     let mark = Hlc::new(Wall::from_millis(1_700_000_000_000), 0);
     let mut records = founding();
     records.extend([Record::ClockMark(mark), Record::Own(entry()), Record::Body(body.clone()), Record::KeepBody(held)]);
+    let seen = BTreeMap::from([(NodeId::new("gw-2").unwrap(), "10.0.0.2:7400".into())]);
+    records.push(Record::LastSeen(seen.clone()));
     records.push(Record::Committed(group(), Position { index: Index(0), hash: genesis().hash() }));
     write(&first.storage, records);
     let id = first.identity.id;
@@ -64,6 +66,7 @@ fn a_store_gives_back_what_was_written() {
     assert_eq!(again.recovered.clock_mark, mark);
     assert_eq!(again.recovered.own, vec![entry()]);
     assert_eq!(again.recovered.bodies_held, vec![held]);
+    assert_eq!(again.recovered.last_seen, seen);
     assert_eq!(again.recovered.ledger, vec![(group(), Position { index: Index(0), hash: genesis().hash() })]);
     assert_eq!(again.storage.body(&body.hash()).unwrap(), Some(body.clone()));
     write(&again.storage, vec![Record::DropBody(body.hash()), Record::DropOwn(key.channel)]);
@@ -98,6 +101,26 @@ fn a_corrupt_hard_state_is_set_aside_and_the_node_is_somebody_else() {
     assert!(aside.exists(), "nothing is lost");
     assert!(why.contains("hard state is corrupt"), "{why}");
     assert!(again.recovered.hard.is_empty());
+}
+
+#[test]
+fn addresses_that_are_missing_or_damaged_are_learned_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Storage::open(dir.path()).unwrap();
+    write(&first.storage, founding());
+    drop(first);
+    let older = Storage::open(dir.path()).unwrap();
+    assert!(older.set_aside.is_none() && older.recovered.last_seen.is_empty());
+    let edit = older.storage.db.begin_write().unwrap();
+    edit.open_table(tables::META).unwrap().insert(tables::LAST_SEEN, &b"rubbish!!"[..]).unwrap();
+    edit.commit().unwrap();
+    drop(older);
+
+    let again = Storage::open(dir.path()).unwrap();
+
+    assert!(again.set_aside.is_none(), "they are no reason to");
+    assert!(again.recovered.last_seen.is_empty());
+    assert_eq!(again.recovered.hard.len(), 1);
 }
 
 #[test]

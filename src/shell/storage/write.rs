@@ -130,6 +130,9 @@ fn put(write: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
         Record::DropOwn(channel) => {
             write.open_table(tables::OWN)?.remove(channel.as_str())?;
         }
+        Record::LastSeen(addrs) => {
+            write.open_table(tables::META)?.insert(tables::LAST_SEEN, &seal(addrs)[..])?;
+        }
     }
     Ok(())
 }

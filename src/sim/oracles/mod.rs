@@ -110,7 +110,8 @@ impl Oracles {
             | Record::ClockMark(_)
             | Record::KeepBody(_)
             | Record::DropBody(_)
-            | Record::DropOwn(_) => {}
+            | Record::DropOwn(_)
+            | Record::LastSeen(_) => {}
         }
         Ok(())
     }

@@ -342,7 +342,7 @@ impl World {
                 Record::Committed(group, at) => recovered.ledger.push((group.clone(), *at)),
                 Record::ClockMark(mark) => recovered.clock_mark = *mark,
                 Record::KeepBody(held) => recovered.bodies_held.push(*held),
-                Record::Own(_) | Record::DropBody(_) | Record::DropOwn(_) => {}
+                Record::Own(_) | Record::DropBody(_) | Record::DropOwn(_) | Record::LastSeen(_) => {}
             }
         }
         recovered.hard = hard.into_iter().collect();
