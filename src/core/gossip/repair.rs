@@ -492,9 +492,8 @@ impl Answer {
             What::Keys(keys) => {
                 while let Some(key) = keys.pop_front() {
                     // What has become young meanwhile is on its way by push.
-                    if let Some(entry) = store.get(&key).filter(|entry| self.terms.allow(entry))
-                        && add(key.borrowed(), entry)
-                    {
+                    let words = store.words(&key, self.terms.share).filter(|entry| self.terms.allow(entry));
+                    if words.fold(false, |full, entry| add(key.borrowed(), entry) || full) {
                         break;
                     }
                 }

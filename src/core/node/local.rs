@@ -13,7 +13,7 @@ use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::exchange::Confirm;
 use crate::core::node::Node;
-use crate::core::reading::Reading;
+use crate::core::reading::{Quality, Reading};
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
 use crate::core::state::system::{self, Forget, NodeInfo};
 use crate::core::time::Mono;
@@ -126,6 +126,23 @@ impl Node {
         let due = self.scope_of(&key.channel);
         if self.store.get(&key).is_some_and(|entry| entry.scope != due) {
             self.publish_self(cx, false);
+        }
+    }
+
+    /// This start may have another scope than the one before: says own readings anew that are of the other. Regions that
+    /// were shown one and are no more are told so, instead of holding the last that they saw.
+    pub(super) fn rescope_own(&mut self, cx: &mut Cx<'_>) {
+        let scope = self.params.scope;
+        let own = self.store.of_origin(&self.me.node);
+        let other = own.filter(|(key, entry)| !key.channel.is_system() && entry.scope != scope);
+        let other: Vec<(Channel, Entry)> = other.map(|(key, entry)| (key.channel.clone(), entry.clone())).collect();
+        for (channel, entry) in other {
+            if let Some(reading) = entry.value.reading().filter(|_| scope == Scope::Region) {
+                let (quality, note) = (Quality::Bad, Some("stays in its region".to_owned()));
+                let kept = Reading { value: None, unit: None, sigma: None, quality, note, time: reading.time };
+                self.publish_scoped(cx, channel.clone(), Value::of(&kept), Scope::Global);
+            }
+            self.publish_scoped(cx, channel, entry.value, scope);
         }
     }
 

@@ -147,6 +147,7 @@ impl Node {
             let dropped = self.store.drop_after(&self.me.node, start);
             self.publish_anew(cx, dropped);
             self.publish_self(cx, false);
+            self.rescope_own(cx);
             self.sessions.begin(cx, start);
         }
         self.publish_unstamped(cx);

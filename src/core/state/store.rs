@@ -42,6 +42,9 @@ pub struct Store {
     shelves: BTreeMap<NodeId, Shelf>,
     len: usize,
     forgotten: BTreeMap<NodeId, Hlc>,
+    /// The newest word of global scope on keys whose newest of all stays in the region: other regions hold it still,
+    /// and what is global must be the same everywhere. With its fingerprint.
+    widest: BTreeMap<Key, (u64, Entry)>,
     /// Symbols of the entries of global scope, and of those that stay in the region.
     global: Sketch,
     region: Sketch,
@@ -70,6 +73,7 @@ impl Store {
             shelves: BTreeMap::new(),
             len: 0,
             forgotten: BTreeMap::new(),
+            widest: BTreeMap::new(),
             global: Sketch::default(),
             region: Sketch::default(),
             symbols: SYMBOLS_MIN.min(symbols_max),
@@ -83,6 +87,13 @@ impl Store {
     /// The newest word on a key.
     pub fn get(&self, key: &Key) -> Option<&Entry> {
         Some(&self.shelves.get(&key.origin)?.get(&key.channel)?.entry)
+    }
+
+    /// All that is held of a key and shared: its newest word, and the newest global one below a word that stays in the
+    /// region.
+    pub fn words(&self, key: &Key, share: Share) -> impl Iterator<Item = &Entry> {
+        let newest = self.get(key).filter(|entry| share.includes(entry.scope));
+        newest.into_iter().chain(self.widest.get(key).map(|(_, entry)| entry))
     }
 
     /// All entries in key order.
@@ -139,21 +150,29 @@ impl Store {
         }
     }
 
-    /// Fingerprints of what is shared, in key order.
+    /// Fingerprints of what is shared: of newest words in key order, then of global ones below words that stay in the
+    /// region, likewise.
     pub fn fingerprints(&self, share: Share) -> impl Iterator<Item = (u64, KeyRef<'_>, &Entry)> {
         let items = self.shelves.iter().flat_map(|(origin, shelf)| shelf.iter().map(move |item| (origin, item)));
-        items.filter(move |(_, item)| share.includes(item.entry.scope)).map(|(origin, item)| {
+        let newest = items.filter(move |(_, item)| share.includes(item.entry.scope)).map(|(origin, item)| {
             let (key, entry) = parts(origin, item);
             (item.fingerprint, key, entry)
-        })
+        });
+        newest.chain(self.widest.iter().map(|(key, (fingerprint, entry))| (*fingerprint, key.borrowed(), entry)))
     }
 
-    /// Fingerprints of what is shared from a place in the order of a stream on: first the system's channels, then
-    /// the others, each in key order.
+    /// One word of each key that is shared, with its fingerprint, from a place in the order of a stream on: first the
+    /// system's channels, then the others, each in key order. Global words below newer ones go to other regions only.
     pub fn stream<'a>(&'a self, share: Share, from: &'a Cursor) -> impl Iterator<Item = (u64, KeyRef<'a>, &'a Entry)> {
         let system = from.system.then(|| self.pass(from.after.as_ref(), true));
         let rest = self.pass(from.after.as_ref().filter(|_| !from.system), false);
-        system.into_iter().flatten().chain(rest).filter(move |(_, _, entry)| share.includes(entry.scope))
+        system.into_iter().flatten().chain(rest).filter_map(move |(fingerprint, key, entry)| {
+            if share.includes(entry.scope) {
+                return Some((fingerprint, key, entry));
+            }
+            let (fingerprint, entry) = self.widest.get(&key.to_key())?;
+            Some((*fingerprint, key, entry))
+        })
     }
 
     fn pass<'a>(&'a self, after: Option<&'a Key>, system: bool) -> impl Iterator<Item = (u64, KeyRef<'a>, &'a Entry)> {
@@ -198,6 +217,11 @@ impl Store {
             key.origin = origin.clone();
             if let Some(held) = shelf.get(&key.channel) {
                 if !entry.supersedes(&held.entry) {
+                    let below = held.entry.scope == Scope::Region && entry.scope == Scope::Global;
+                    if below && system::understand(&key.channel, &entry.value).is_ok() {
+                        key.channel = held.channel.clone();
+                        self.put_below(key, entry);
+                    }
                     return Outcome::Duplicate;
                 }
                 key.channel = held.channel.clone();
@@ -259,18 +283,63 @@ impl Store {
         }
         self.len -= items.len();
         items.iter().for_each(|item| self.sketch(item.entry.scope).remove(item.fingerprint));
+        self.settle_below(origin, &gone);
         items.into_iter().map(|item| (Key::new(origin.clone(), item.channel), item.entry)).collect()
+    }
+
+    /// Keeps a global word below a newer one that stays in the region, if it is the newest global one.
+    fn put_below(&mut self, key: Key, entry: Entry) {
+        if self.widest.get(&key).is_some_and(|(_, held)| !entry.supersedes(held)) {
+            return;
+        }
+        let print = fingerprint(&key.origin, &key.channel, &entry);
+        if let Some((old, _)) = self.widest.insert(key, (print, entry)) {
+            self.global.remove(old);
+        }
+        match self.global.is_empty() {
+            true => self.grow_sketches(Scope::Global),
+            false => self.global.insert(print),
+        }
+    }
+
+    /// Newest words of `origin` have gone: so do global ones below them for which `gone` holds, and the others are the
+    /// newest again.
+    fn settle_below(&mut self, origin: &NodeId, gone: impl Fn(&Entry) -> bool) {
+        if self.widest.is_empty() {
+            return;
+        }
+        let below = self.widest.iter().filter(|(key, _)| key.origin == *origin);
+        let loose = below.filter(|(key, (_, entry))| gone(entry) || self.get(key).is_none());
+        for key in loose.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            let Some((print, entry)) = self.widest.remove(&key) else { continue };
+            self.global.remove(print);
+            if !gone(&entry) {
+                self.put(key, entry);
+            }
+        }
     }
 
     fn put(&mut self, key: Key, entry: Entry) {
         let (scope, fingerprint) = (entry.scope, fingerprint(&key.origin, &key.channel, &entry));
+        let full = key.clone();
         let item = Item { channel: key.channel, entry, fingerprint };
         let replaced = match self.shelves.get_mut(&key.origin) {
             Some(shelf) => shelf.insert(item),
             None => self.shelves.entry(key.origin).or_default().insert(item),
         };
         match replaced {
-            Some(old) => self.sketch(old.entry.scope).remove(old.fingerprint),
+            // Other regions keep it: it stays among what is global.
+            Some(old) if (old.entry.scope, scope) == (Scope::Global, Scope::Region) => {
+                self.widest.insert(full, (old.fingerprint, old.entry));
+            }
+            Some(old) => {
+                self.sketch(old.entry.scope).remove(old.fingerprint);
+                if scope == Scope::Global
+                    && let Some((below, _)) = self.widest.remove(&full)
+                {
+                    self.global.remove(below);
+                }
+            }
             None => self.len += 1,
         }
         if self.sketch(scope).is_empty() || (self.symbols < self.symbols_max && self.len * 2 > self.symbols) {
@@ -288,7 +357,9 @@ impl Store {
             if grown == scope || !self.sketch(grown).is_empty() {
                 let mut sketch = Sketch::default();
                 let items = self.shelves.values().flat_map(Shelf::iter).filter(|item| item.entry.scope == grown);
-                sketch.grow(self.symbols, items.map(|item| item.fingerprint));
+                let below =
+                    self.widest.values().filter(|_| grown == Scope::Global).map(|(fingerprint, _)| *fingerprint);
+                sketch.grow(self.symbols, items.map(|item| item.fingerprint).chain(below));
                 *self.sketch(grown) = sketch;
             }
         }

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::core::hard_state::{Position, StoreIdentity};
+use crate::core::id::Channel;
 use crate::core::message::relay::Relay;
+use crate::core::state::store::Share;
 use crate::core::view::Role;
 
 fn region(text: &str) -> RegionId {
@@ -326,9 +328,56 @@ fn a_node_moves_to_another_region_on_its_own_store() {
     assert_eq!(world.nodes[moving.as_str()].group().unwrap().id(), &GroupId::Region(region("c")));
 }
 
+#[test]
+fn a_rolling_restart_moves_a_cluster_from_one_scope_to_the_other_and_back() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let reading = Reading::new(21.5, world.now.wall);
+    let channel = Channel::new("temp").unwrap();
+    world.ask("a1", Command::Put { readings: vec![(channel.clone(), reading)], ack: Ack::Disk });
+    let key = Key::new(name("a1"), channel);
+    let shown = |w: &World, node: &str| w.nodes[node].store().get(&key)?.value.reading()?.value;
+    let all = |w: &World, value: Option<f64>| w.nodes.keys().all(|node| shown(w, node) == value);
+    world.run_until(SECONDS(30), |w| all(w, Some(21.5)));
+
+    let everybody: Vec<(String, String)> =
+        voters.iter().flat_map(|(r, nodes)| nodes.iter().map(|n| (n.to_string(), r.to_string()))).collect();
+    let roll = |world: &mut World, scope| {
+        for (node, home) in &everybody {
+            world.kill(node);
+            world.restart_with(node, home, &voters, scope);
+            let end = world.now.mono + SECONDS(3);
+            world.run_until(SECONDS(4), |w| w.now.mono >= end);
+        }
+    };
+    // Nodes of one region hold the same, and all regions what is global.
+    let equal = |w: &World| {
+        let sum = |node: &str, share| w.nodes[node].store().summary_of(share);
+        everybody.iter().all(|(node, home)| {
+            sum(node, Share::All) == sum(&format!("{home}1"), Share::All)
+                && sum(node, Share::Global) == sum("a1", Share::Global)
+        })
+    };
+    roll(&mut world, Scope::Region);
+    world.run_until(SECONDS(60), |w| {
+        equal(w) && everybody.iter().all(|(n, home)| shown(w, n) == (home == "a").then_some(21.5))
+    });
+    let note = world.nodes["b1"].store().get(&key).and_then(|entry| entry.value.reading()?.note);
+    assert_eq!(note.as_deref(), Some("stays in its region"));
+
+    roll(&mut world, Scope::Global);
+    world.run_until(SECONDS(60), |w| equal(w) && all(w, Some(21.5)));
+}
+
 impl World {
     /// Starts a node again on what its disk holds, in this region.
     fn restart_in(&mut self, node: &str, home: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>) {
+        self.restart_with(node, home, voters, Scope::Global);
+    }
+
+    /// The same, with readings of this scope.
+    fn restart_with(&mut self, node: &str, home: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>, scope: Scope) {
+        let mut own = BTreeMap::new();
         let mut recovered = Recovered::default();
         let mut hard: BTreeMap<GroupId, HardState> = BTreeMap::new();
         for record in &self.disks[node] {
@@ -342,13 +391,17 @@ impl World {
                 Record::Committed(group, at) => recovered.ledger.push((group.clone(), *at)),
                 Record::ClockMark(mark) => recovered.clock_mark = *mark,
                 Record::KeepBody(held) => recovered.bodies_held.push(*held),
-                Record::Own(_) | Record::DropBody(_) | Record::DropOwn(_) | Record::LastSeen(_) => {}
+                Record::Own(keyed) => drop(own.insert(keyed.channel.clone(), keyed.clone())),
+                Record::DropOwn(channel) => drop(own.remove(channel)),
+                Record::DropBody(_) | Record::LastSeen(_) => {}
             }
         }
+        recovered.own = own.into_values().collect();
         recovered.hard = hard.into_iter().collect();
         let mut params = Params::new("lab", name(node), region(home), node.into());
         params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
         params.initial_voters = voters.clone();
+        params.scope = scope;
         let store = voters.values().flatten().position(|n| n.as_str() == node).unwrap() as u128 + 1;
         let identity = StoreIdentity { id: StoreId(store), fresh: false };
         let started = Node::recover(params, identity, recovered, store as u64, self.now);

@@ -64,7 +64,9 @@ fn held(store: &Store) -> Vec<(Key, Entry)> {
 /// Symbols encoded anew from what is held.
 fn encoded(store: &Store, share: Share) -> Vec<Symbol> {
     let mut sketch = Sketch::default();
-    let items: Vec<u64> = store.iter().filter(|(_, entry)| share.includes(entry.scope)).map(fingerprint_of).collect();
+    let newest = store.iter().filter(|(_, entry)| share.includes(entry.scope)).map(fingerprint_of);
+    let below = store.widest.iter().map(|(key, (_, entry))| fingerprint_of((key.borrowed(), entry)));
+    let items: Vec<u64> = newest.chain(below).collect();
     sketch.grow(if items.is_empty() { 0 } else { store.symbols }, items.into_iter());
     sketch.symbols().to_vec()
 }
@@ -130,6 +132,7 @@ proptest! {
             let all: Vec<Key> = store.stream(share, &Cursor::start()).map(|(_, key, _)| key.to_key()).collect();
             let mut expected: Vec<Key> = store.fingerprints(share).map(|(_, key, _)| key.to_key()).collect();
             expected.sort_by_key(|key| (!key.channel.is_system(), key.clone()));
+            expected.dedup();
             prop_assert_eq!(&all, &expected);
             if let Some(last) = all.get(stop) {
                 let cursor = Cursor::after(last.borrowed());
@@ -146,6 +149,30 @@ fn the_fingerprint_is_part_of_the_protocol() {
     let of = |scope| fingerprint(&origin, &channel, &Entry { value: value.clone(), stamp, scope });
     assert_eq!(value.as_str(), r#"{"value":7.0,"time":1700000000000}"#);
     assert_eq!((of(Scope::Global), of(Scope::Region)), (8_071_025_630_883_849_015, 7_342_439_779_973_435_478));
+}
+
+#[test]
+fn what_other_regions_still_hold_of_a_key_stays_among_what_is_global() {
+    let wide = entry(1, b'a', 30, 1, Scope::Global);
+    let narrow = entry(1, b'a', 20, 2, Scope::Region);
+    let (home, other) = (of(&[wide.clone(), narrow.clone()]), of(std::slice::from_ref(&wide)));
+    assert_eq!(held(&home)[0].1, narrow.clone().into_parts().1, "the newest word is what is read");
+    assert_eq!(home.summary_of(Share::Global), other.summary_of(Share::Global));
+    // Whoever comes later gets both, in whatever order.
+    let later = of(&[narrow.clone(), wide.clone()]);
+    assert_eq!(later.summary(), home.summary());
+    let key = held(&home)[0].0.clone();
+    assert_eq!((home.words(&key, Share::All).count(), home.words(&key, Share::Global).count()), (2, 1));
+    // A newer global word is all that is left.
+    let again = entry(1, b'a', 10, 3, Scope::Global);
+    assert_eq!(
+        of(&[wide.clone(), narrow.clone(), again.clone()]).summary(),
+        of(std::slice::from_ref(&again)).summary()
+    );
+    // The word of the region goes, and the one below it is the newest again.
+    let mut dropped = of(&[wide.clone(), narrow]);
+    dropped.drop_future(&name(0), Wall::from_millis(WALL.as_millis() - 25));
+    assert_eq!((held(&dropped), dropped.summary()), (held(&other), other.summary()));
 }
 
 #[test]
