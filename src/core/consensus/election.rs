@@ -14,6 +14,10 @@ use crate::core::time::Mono;
 use crate::core::voters::Voters;
 use crate::core::writes::Writes;
 
+/// Whoever has granted a pre-vote waits for this part of its shortest election timeout: longer than a round trip, which
+/// is at most a tenth, and much shorter than the time until the same candidate asks again.
+const MAKE_WAY: u32 = 6;
+
 impl Group {
     /// The leader is silent: ask, without binding anybody, whether a campaign would succeed (C8).
     pub(super) fn on_election_timeout(&mut self, cx: &mut Cx<'_>, writes: &mut Writes) {
@@ -143,6 +147,9 @@ impl Group {
             let (group, term) = (self.id.clone(), request.term);
             cx.notice(Notice::VoteRefused { group, term, candidate: request.candidate.node.clone(), reason });
         }
+        if request.pre && refusal.is_none() {
+            self.make_way(cx, request);
+        }
         let answer = Message::ElectionVote(ElectionVote {
             group: self.id.clone(),
             term: if refusal.is_none() { request.term } else { self.hard.term },
@@ -153,6 +160,26 @@ impl Group {
             accepted: self.hard.accepted,
         });
         self.send_after(writes, self.term_write, request.candidate.node.clone(), answer);
+    }
+
+    /// Somebody else's campaign may succeed, and ours at the same time would split the votes: between regions, where a
+    /// round trip is long, that happens often, and costs another election timeout. So of two that ask at once the
+    /// lesser gives up, and whoever is not asking yet lets the other's votes come in first.
+    fn make_way(&mut self, cx: &mut Cx<'_>, request: &ElectionRequest) {
+        let now = cx.now.mono;
+        match &self.part {
+            Part::Candidate(campaign) if campaign.pre => {
+                let ours = (self.hard.accepted.pair(), &self.me);
+                if (request.accepted.pair(), &request.candidate) > ours {
+                    self.part = Part::Follower;
+                    self.rearm_election(cx);
+                }
+            }
+            Part::Follower => {
+                self.election_due = self.election_due.max(now + self.params.election_timeout / MAKE_WAY);
+            }
+            Part::Candidate(_) | Part::Leader(_) => {}
+        }
     }
 
     fn refuse_pre_vote(&self, now: Mono, request: &ElectionRequest) -> Option<Refusal> {
