@@ -159,14 +159,18 @@ impl Cluster {
         }
         let mut whole = BTreeSet::new();
         let mut groups: Vec<GroupId> = self.groups().into_iter().filter(|group| *group != GroupId::Top).collect();
-        if self.is_hierarchical() {
+        let founded = !self.is_hierarchical() || self.is_founded();
+        if self.is_hierarchical() && founded {
             // H5: any minority of regions may be lost. What is left of them is no goal.
             self.rng.shuffle(&mut groups);
             groups.truncate(groups.len() / 2 + 1);
             self.goal.from.retain(|(group, _)| *group == GroupId::Top || groups.contains(group));
         }
         for group in groups {
-            whole.extend(self.draw_quorum(&group));
+            match founded {
+                true => whole.extend(self.draw_quorum(&group)),
+                false => whole.extend((0..self.members.len()).filter(|m| self.group_of(*m) == group)),
+            }
         }
         for m in 0..self.members.len() {
             self.members[m].paused_until = 0;
@@ -184,6 +188,19 @@ impl Cluster {
         }
         self.goal.whole = whole;
         self.queue.after(LOOK_US, What::Look);
+    }
+
+    /// Whether a majority of each region's voters takes part in the top. Until then everybody is needed: the genesis
+    /// names the stores of all, so they must all have met.
+    fn is_founded(&self) -> bool {
+        let known = self.oracles.quorums.documents_from(&GroupId::Top, Index(0));
+        let Some(newest) = known.max_by_key(|document| document.index_in(&GroupId::Top)) else { return false };
+        let takes_part = |voter: &Voter| {
+            let here = self.members.iter().find(|member| member.voter == *voter);
+            here.is_some_and(|member| member.disk.store().hard(&GroupId::Top).is_some())
+        };
+        let regions = newest.header().voters.regions();
+        regions.values().all(|voters| 2 * voters.iter().filter(|v| takes_part(v)).count() > voters.len())
     }
 
     /// Whether a document has come up whose voters the whole members are no quorum of.
