@@ -7,13 +7,14 @@ use std::mem;
 
 use crate::core::effect::{Effect, StopReason};
 use crate::core::event::{Command, Event};
-use crate::core::id::{Channel, GroupId, LinkId, NodeId, RegionId, StoreId, Voter};
+use crate::core::id::{Channel, GroupId, Index, LinkId, NodeId, RegionId, StoreId, Voter};
 use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::message::Message;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::params::Params;
 use crate::core::rng::Rng;
+use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
 use crate::sim::clock::NodeClock;
 use crate::sim::disk::Disk;
@@ -21,11 +22,12 @@ use crate::sim::fault::{Fault, PerFault};
 use crate::sim::inject::Undo;
 use crate::sim::load::Checkpointed;
 use crate::sim::network::{Arrival, Network};
+use crate::sim::oracles::arrivals::Place;
 use crate::sim::oracles::spread::Spread;
 use crate::sim::oracles::{Actor, Oracles, Violation};
 use crate::sim::phases::{Goal, Phase};
 use crate::sim::queue::{Queue, What};
-use crate::sim::scenario::{Distance, Expect};
+use crate::sim::scenario::Expect;
 use crate::sim::swarm::Plan;
 use crate::sim::trace::Trace;
 
@@ -44,6 +46,8 @@ pub struct Report {
     pub faults: PerFault<u64>,
     /// Documents committed.
     pub commits: u64,
+    /// Index of the newest global one.
+    pub global: u64,
     /// Elections won.
     pub elections: u64,
     /// Client operations that were answered, refusals included.
@@ -134,6 +138,8 @@ pub(crate) struct Cluster {
     pub operations: BTreeMap<u64, Command>,
     pub checkpointed: Checkpointed,
     pub goal: Goal,
+    /// Newest index of every group whose commit has been counted.
+    newest: BTreeMap<GroupId, Index>,
 }
 
 impl Cluster {
@@ -169,6 +175,7 @@ impl Cluster {
             operations: BTreeMap::new(),
             checkpointed: Checkpointed::default(),
             goal: Goal::default(),
+            newest: BTreeMap::new(),
         };
         cluster.populate();
         cluster.start_faults();
@@ -204,9 +211,9 @@ impl Cluster {
         params.bootstrap = self.bootstrap(initial, &id);
         self.by_addr.insert(addr.clone(), number);
         self.by_name.insert(id.clone(), number);
-        let near = self.plan.scenario.distance;
-        let regions: Vec<RegionId> = self.members.iter().map(|m| m.params.region.clone()).collect();
-        self.net.add(|other| if regions[other] == region { near } else { Distance::Wan });
+        // Nobody is named by a region that was not there at the beginning.
+        let home = initial.keys().position(|named| *named == region).expect("a region of the scenario");
+        self.net.add(home, self.plan.scenario.distance);
         let store = self.new_store();
         let drift = self.plan.rates[Fault::Drift];
         let skew = self.plan.rates[Fault::Skew];
@@ -244,6 +251,7 @@ impl Cluster {
         let timing = &self.plan.scenario.timing;
         let mut params = Params::new("sim", id.clone(), region.clone(), addr.clone());
         params.initial_voters = initial.clone();
+        params.scope = self.plan.scenario.scope;
         params.gossip.redial_max = ms(2_000);
         params.consensus.heartbeat_interval = ms(timing.heartbeat_ms);
         params.consensus.election_timeout = ms(timing.election_timeout_ms);
@@ -294,6 +302,7 @@ impl Cluster {
             trace: self.trace.hash(),
             faults,
             commits: self.oracles.ledger.len() as u64,
+            global: self.oracles.ledger.newest(&GroupId::Top).map_or(0, |at| at.index.get()),
             elections: self.elections,
             answered: self.answered,
             spread: self.oracles.spread.clone(),
@@ -497,8 +506,8 @@ impl Cluster {
             }
             Effect::Reply { request, reply } => self.on_reply(m, request, reply),
             Effect::Changed { key, entry } => {
-                if key.origin == self.members[m].id && self.is_counting() {
-                    self.oracles.spread.updates += 1;
+                if self.is_counting() {
+                    self.follow(m, &key, &entry);
                 }
                 let verdict = self.oracles.merges.changed(m, &key, &entry);
                 self.judge("merge", verdict);
@@ -506,6 +515,28 @@ impl Cluster {
             Effect::Notice(notice) => self.on_notice(m, &notice),
             Effect::Stop { why } => self.on_stop(m, why),
         }
+    }
+
+    /// Counts an update, or its arrival at another node.
+    fn follow(&mut self, m: usize, key: &Key, entry: &Entry) {
+        let now = self.queue.now();
+        if key.origin != self.members[m].id {
+            return self.oracles.arrivals.held(now, m, key, entry);
+        }
+        self.oracles.spread.updates += 1;
+        if self.oracles.arrivals.is_due(now) {
+            self.settle_arrivals();
+        }
+        self.oracles.arrivals.written(now, m, key, entry);
+    }
+
+    /// Counts arrivals of what has been followed for long enough.
+    pub fn settle_arrivals(&mut self) {
+        let place = |member: &'_ Member| (member.params.region.clone(), member.node.is_some().then_some(member.born));
+        let places: Vec<_> = self.members.iter().map(place).collect();
+        let places: Vec<Place<'_>> =
+            places.iter().map(|(region, born)| Place { region: region.as_str(), born: *born }).collect();
+        self.oracles.arrivals.settle(self.queue.now(), &places);
     }
 
     fn send(&mut self, m: usize, link: LinkId, message: Message, notify: bool) {
@@ -542,6 +573,16 @@ impl Cluster {
         let verdict = self.oracles.told(actor, notice);
         match notice {
             Notice::BecameLeader { .. } => self.elections += 1,
+            Notice::Committed { group, position, .. } => {
+                let newest = self.oracles.ledger.newest(group).map(|newest| newest.index);
+                if self.phase == Phase::Faults
+                    && newest == Some(position.index)
+                    && self.newest.get(group) < Some(&position.index)
+                {
+                    self.newest.insert(group.clone(), position.index);
+                    self.oracles.spread.committed(self.queue.now(), self.warm_at, group);
+                }
+            }
             Notice::Died { node } => self.on_death_told(m, node),
             Notice::FutureDropped { .. } => self.oracles.merges.reborn(m),
             Notice::ClockReset => {

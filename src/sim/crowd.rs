@@ -16,9 +16,11 @@ use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RegionId, Store
 use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::node::Node;
+use crate::core::notice::Notice;
 use crate::core::params::Params;
 use crate::core::reading::Reading;
 use crate::core::rng::Rng;
+use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
 use crate::core::time::{Mono, Now, Wall};
 
@@ -37,8 +39,8 @@ pub struct Links {
 
 /// How long TCP waits before it sends again what was lost, in µs.
 const RETRANSMIT_US: u64 = 200_000;
-/// How long a write takes to be durable, in µs.
-const DISK_US: u64 = 200;
+/// How long a write takes to be durable where nothing depends on it, in µs.
+pub const DISK_US: u64 = 200;
 /// Wall clock of every node at the start, in ms since 1970.
 const WALL_MS: u64 = 1_700_000_000_000;
 
@@ -69,6 +71,8 @@ pub struct Plan {
     pub degree: usize,
     /// How links behave.
     pub links: Links,
+    /// How long a write takes to be durable, in µs.
+    pub disk_us: u64,
     /// Seed of everything.
     pub seed: u64,
 }
@@ -166,6 +170,22 @@ struct Member {
     bodies: BTreeMap<Hash, Vec<u8>>,
 }
 
+/// One thing that a node does or hears, as an onlooker sees it.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// It holds this entry from now on.
+    Changed(&'a Key, &'a Entry),
+    /// It tells of something.
+    Notice(&'a Notice),
+    /// A message leaves it.
+    Sent(&'a Message),
+    /// A message reaches it.
+    Received(&'a Message),
+}
+
+/// Looks on: when, which node, what.
+pub type Onlooker = Box<dyn FnMut(u64, usize, Seen<'_>)>;
+
 /// Messages and bytes, by type.
 pub type Traffic = BTreeMap<&'static str, (u64, u64)>;
 
@@ -184,6 +204,7 @@ pub struct Crowd {
     held: Vec<Vec<(u64, usize, u64)>>,
     /// What has been sent since it was last taken.
     traffic: Traffic,
+    onlooker: Option<Onlooker>,
     scratch: Vec<u8>,
     steps: u64,
 }
@@ -209,6 +230,7 @@ impl Crowd {
             channel: Channel::new("bench").expect("a good name"),
             held: vec![Vec::new(); plan.nodes],
             traffic: Traffic::new(),
+            onlooker: None,
             scratch: Vec::new(),
             steps: 0,
             plan,
@@ -227,6 +249,24 @@ impl Crowd {
     /// Events handled by nodes.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// The node of a place, if it runs.
+    pub fn node(&self, place: usize) -> Option<&Node> {
+        self.members[place].node.as_ref()
+    }
+
+    /// Has somebody look on from now on.
+    pub fn look_on(&mut self, onlooker: Onlooker) {
+        self.onlooker = Some(onlooker);
+    }
+
+    /// Ends a node's process: its host closes its connections, and what was under way on them is lost.
+    pub fn kill(&mut self, node: usize) {
+        self.members[node].node = None;
+        for link in 1..=self.members[node].links.len() {
+            self.hang_up(node, LinkId(link as u64));
+        }
     }
 
     /// Has a node write an update at a time to come.
@@ -293,6 +333,7 @@ impl Crowd {
             What::Deliver { conn, side, message } => {
                 let (node, link) = self.conns[conn].ends[1 - side];
                 if self.conns[conn].open {
+                    self.show(node, Seen::Received(&message));
                     self.step(node, Event::Received { link, message });
                 }
             }
@@ -357,6 +398,12 @@ impl Crowd {
         }
     }
 
+    fn show(&mut self, node: usize, seen: Seen<'_>) {
+        if let Some(onlooker) = &mut self.onlooker {
+            onlooker(self.now, node, seen);
+        }
+    }
+
     fn perform(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Dial { addr: to } => match place(&to).filter(|to| *to < self.plan.nodes) {
@@ -367,10 +414,13 @@ impl Crowd {
             Effect::Hangup { link } => self.hang_up(node, link),
             Effect::Persist { seq, records } => {
                 records.into_iter().for_each(|record| keep(&mut self.members[node], record));
-                self.at(self.now + DISK_US, What::Persisted { node, seq });
+                self.at(self.now + self.plan.disk_us, What::Persisted { node, seq });
             }
-            Effect::Load { content, hash } => self.at(self.now + DISK_US, What::Loaded { node, content, hash }),
+            Effect::Load { content, hash } => {
+                self.at(self.now + self.plan.disk_us, What::Loaded { node, content, hash })
+            }
             Effect::Changed { key, entry } => {
+                self.show(node, Seen::Changed(&key, &entry));
                 if key.channel == self.channel
                     && let Some(update) = entry.value.reading().and_then(|reading| reading.value)
                     && let Some(writer) = place(key.origin.as_str())
@@ -378,7 +428,8 @@ impl Crowd {
                     self.held[node].push((update as u64, writer, self.now));
                 }
             }
-            Effect::Reply { .. } | Effect::Notice(_) => {}
+            Effect::Notice(notice) => self.show(node, Seen::Notice(&notice)),
+            Effect::Reply { .. } => {}
             Effect::Stop { why } => panic!("n{node} stops in a crowd without faults: {why:?}"),
         }
     }
@@ -388,6 +439,7 @@ impl Crowd {
         if !self.conns[conn].open {
             return;
         }
+        self.show(node, Seen::Sent(&message));
         self.scratch.clear();
         message.encode(&mut self.scratch);
         let sent = self.traffic.entry(message.type_name()).or_default();
@@ -441,7 +493,7 @@ mod tests {
 
     pub(super) fn plan(nodes: usize) -> Plan {
         let links = Links { near_us: 1000, far_us: 30_000, jitter: 0.1, loss: 0.0 };
-        Plan { nodes, regions: 1, voters: 3, degree: 6, links, seed: 7 }
+        Plan { nodes, regions: 1, voters: 3, degree: 6, links, disk_us: DISK_US, seed: 7 }
     }
 
     /// A whole crowd in which every node has written twice.

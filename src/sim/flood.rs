@@ -198,7 +198,8 @@ mod tests {
             flood.spread(&mut tree).to[3]
         });
         let of_model = median(of_model.collect());
-        let plan = crowd::Plan { nodes, regions: 1, voters: 3, degree: 6, links: LINKS, seed: 3 };
+        let plan =
+            crowd::Plan { nodes, regions: 1, voters: 3, degree: 6, links: LINKS, disk_us: crowd::DISK_US, seed: 3 };
         let mut crowd = Crowd::new(plan, 1000);
         while !crowd.is_whole() {
             crowd.run_until(crowd.now() + 500_000);

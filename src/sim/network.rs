@@ -100,9 +100,10 @@ pub struct Network {
     conns: Vec<Conn>,
     /// By member: its ends.
     links: Vec<BTreeMap<LinkId, (usize, usize)>>,
-    /// By ordered pair: how many faults block this path.
-    blocked: Vec<Vec<u32>>,
-    distance: Vec<Vec<Distance>>,
+    /// By ordered pair: how many faults block this path, where any do.
+    blocked: BTreeMap<(usize, usize), u32>,
+    /// By member: in which region it is, and how far apart the nodes of that are.
+    places: Vec<(usize, Distance)>,
     /// By member: factor on every latency.
     slowness: Vec<u64>,
     /// Shortest and longest one-way latency between regions, in microseconds.
@@ -120,8 +121,8 @@ impl Network {
             rng,
             conns: Vec::new(),
             links: Vec::new(),
-            blocked: Vec::new(),
-            distance: Vec::new(),
+            blocked: BTreeMap::new(),
+            places: Vec::new(),
             slowness: Vec::new(),
             wan_us: (15_000, 55_000),
             mangling: Mangling::default(),
@@ -129,35 +130,45 @@ impl Network {
         }
     }
 
-    /// Adds a member, so far from each of those before it.
-    pub fn add(&mut self, distance: impl Fn(usize) -> Distance) {
-        let n = self.links.len();
+    /// Adds a member in a region, so far from the others of that; a WAN away from all others.
+    pub fn add(&mut self, region: usize, near: Distance) {
         self.links.push(BTreeMap::new());
         self.slowness.push(1);
-        for (i, (blocked, far)) in self.blocked.iter_mut().zip(&mut self.distance).enumerate() {
-            blocked.push(0);
-            far.push(distance(i));
-        }
-        self.blocked.push(vec![0; n + 1]);
-        self.distance.push((0..=n).map(|i| if i == n { Distance::Host } else { distance(i) }).collect());
+        self.places.push((region, near));
     }
 
     /// True if nothing gets from one to the other.
     pub fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.blocked[from][to] > 0
+        !self.blocked.is_empty() && self.blocked.contains_key(&(from, to))
+    }
+
+    /// Paths that are blocked, in order.
+    pub fn blocked(&self) -> Vec<(usize, usize)> {
+        self.blocked.keys().copied().collect()
     }
 
     /// One more fault blocks this path.
     pub fn block(&mut self, from: usize, to: usize) {
-        self.blocked[from][to] += 1;
+        *self.blocked.entry((from, to)).or_default() += 1;
     }
 
     /// One fault less blocks this path.
     pub fn unblock(&mut self, queue: &mut Queue, from: usize, to: usize) {
-        self.blocked[from][to] = self.blocked[from][to].saturating_sub(1);
-        if self.blocked[from][to] == 0 {
-            self.release(queue, Some((from, to)));
+        let left = self.blocked.get(&(from, to)).copied().unwrap_or(0).saturating_sub(1);
+        match left {
+            0 => {
+                self.blocked.remove(&(from, to));
+                self.release(queue, Some((from, to)));
+            }
+            left => {
+                self.blocked.insert((from, to), left);
+            }
         }
+    }
+
+    fn distance(&self, from: usize, to: usize) -> Distance {
+        let ((region, near), (other, _)) = (self.places[from], self.places[to]);
+        if region == other { near } else { Distance::Wan }
     }
 
     /// Makes all latencies of a member this many times as long.
@@ -167,7 +178,7 @@ impl Network {
 
     /// Draws the time one message takes.
     pub fn latency(&mut self, from: usize, to: usize) -> u64 {
-        let (base, tail) = match self.distance[from][to] {
+        let (base, tail) = match self.distance(from, to) {
             Distance::Host => (20, 60),
             Distance::Lan => (120, 300),
             // A fixed part for each pair, so that triangles are not all equal.
@@ -497,8 +508,8 @@ mod tests {
 
     fn pair() -> (Network, Queue, usize) {
         let mut net = Network::new(Rng::new(1));
-        net.add(|_| Distance::Lan);
-        net.add(|_| Distance::Lan);
+        net.add(0, Distance::Lan);
+        net.add(0, Distance::Lan);
         let mut queue = Queue::default();
         let conn = net.connect(&mut queue, (0, 1, LinkId(1)), (1, 1, LinkId(9)));
         (net, queue, conn)

@@ -1,11 +1,13 @@
 //! A run in three parts: faults; then a random quorum is whole and the rest stays broken, and a commit must come;
 //! then everything is whole, and everybody must become equal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::consensus::Group;
 use crate::core::id::{GroupId, Index, Voter};
 use crate::core::node::Node;
+use crate::core::state::entry::Scope;
+use crate::core::state::store::Share;
 use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::queue::What;
@@ -95,7 +97,13 @@ impl Cluster {
     /// The part with faults is over: what was counted in it is judged.
     fn end_counting(&mut self) {
         let expect = self.plan.scenario.expect.clone();
+        self.settle_arrivals();
+        let now = self.queue.now();
+        for group in self.groups() {
+            self.oracles.spread.committed(now, (expect.warm_up_s * 1e6) as u64, &group);
+        }
         let spread = &mut self.oracles.spread;
+        (spread.near, spread.far) = (self.oracles.arrivals.near.clone(), self.oracles.arrivals.far.clone());
         spread.counted_us = self.queue.now() - (expect.warm_up_s * 1e6) as u64;
         spread.nodes = self.members.len() as u64;
         let verdict = spread.judge(&expect);
@@ -214,12 +222,9 @@ impl Cluster {
     }
 
     fn open_all(&mut self) {
-        let n = self.members.len();
-        for from in 0..n {
-            for to in 0..n {
-                while self.net.is_blocked(from, to) {
-                    self.net.unblock(&mut self.queue, from, to);
-                }
+        for (from, to) in self.net.blocked() {
+            while self.net.is_blocked(from, to) {
+                self.net.unblock(&mut self.queue, from, to);
             }
         }
     }
@@ -299,16 +304,8 @@ impl Cluster {
         }
         let nodes: Vec<(usize, &Node)> =
             self.members.iter().enumerate().filter_map(|(m, member)| Some((m, member.node.as_ref()?))).collect();
-        let sum = nodes.first()?.1.store().summary();
-        if let Some((m, node)) = nodes.iter().find(|(_, node)| node.store().summary() != sum) {
-            let (first, this) = (nodes[0].1.store(), node.store());
-            let differ = this.iter().find(|(key, entry)| first.get(&key.to_key()) != Some(*entry));
-            let lacks = first.iter().find(|(key, entry)| this.get(&key.to_key()) != Some(*entry));
-            let id = &self.members[*m].id;
-            return Some(format!(
-                "{id} differs from {}: it has {differ:?}, the other {lacks:?}",
-                self.members[nodes[0].0].id
-            ));
+        if let Some(why) = self.differing(&nodes) {
+            return Some(why);
         }
         if let Some((m, _)) = nodes.iter().find(|(_, node)| node.waiting() > 0) {
             return Some(format!("{} has not sent all it has", self.members[*m].id));
@@ -317,7 +314,10 @@ impl Cluster {
             return Some(why);
         }
         for (key, stamp) in self.oracles.acks.safe() {
-            let lacking = nodes.iter().find(|(_, node)| node.store().get(key).is_none_or(|held| held.stamp < stamp));
+            let home = self.member_named(&key.origin).map(|m| self.group_of(m));
+            let wanted = |m: usize| self.plan.scenario.scope == Scope::Global || Some(self.group_of(m)) == home;
+            let lacks = |node: &Node| node.store().get(key).is_none_or(|held| held.stamp < stamp);
+            let lacking = nodes.iter().find(|(m, node)| wanted(*m) && lacks(node));
             if let Some((m, _)) = lacking {
                 return Some(format!("{} lacks {key} at {stamp}, acknowledged as durable", self.members[*m].id));
             }
@@ -339,6 +339,27 @@ impl Cluster {
             });
             if let Some((m, _)) = trails {
                 return Some(format!("{} does not follow the ledger of {group}", self.members[*m].id));
+            }
+        }
+        None
+    }
+
+    /// Two nodes that do not hold the same: all of a region everything, all regions what is global.
+    fn differing(&self, nodes: &[(usize, &Node)]) -> Option<String> {
+        let mut firsts: BTreeMap<GroupId, usize> = BTreeMap::new();
+        for (i, (m, node)) in nodes.iter().enumerate() {
+            let of_region = *firsts.entry(self.group_of(*m)).or_insert(i);
+            for (other, share) in [(of_region, Share::All), (0, Share::Global)] {
+                let (first, this) = (nodes[other].1.store(), node.store());
+                if first.summary_of(share) == this.summary_of(share) {
+                    continue;
+                }
+                let mut others = this.fingerprints(share);
+                let differ = others.find(|(_, key, entry)| first.get(&key.to_key()) != Some(*entry));
+                let mut others = first.fingerprints(share);
+                let lacks = others.find(|(_, key, entry)| this.get(&key.to_key()) != Some(*entry));
+                let (id, other) = (&self.members[*m].id, &self.members[nodes[other].0].id);
+                return Some(format!("{id} differs from {other}: it has {differ:?}, the other {lacks:?}"));
             }
         }
         None

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::state::entry::Scope;
 use crate::sim::fault::Fault;
 
 /// What a run is made of, but for the seed.
@@ -32,6 +33,8 @@ pub struct Scenario {
     pub upgrade: bool,
     /// What must hold beyond the rules.
     pub expect: Expect,
+    /// How far readings spread.
+    pub scope: Scope,
     /// Shortest and longest round trip between regions, in milliseconds.
     pub wan_ms: (u64, u64),
     /// What nodes and clients do meanwhile.
@@ -83,6 +86,14 @@ pub struct Expect {
     pub bytes_per_s_max: Option<f64>,
     /// 99 of 100 nodes show a process that died as dead within so many milliseconds.
     pub dead_within_ms: Option<f64>,
+    /// No region goes without a commit for so many milliseconds.
+    pub commit_gap_max_ms: Option<f64>,
+    /// The top does not go without a commit for so many milliseconds.
+    pub global_gap_max_ms: Option<f64>,
+    /// 99 of 100 nodes of its region hold an update within so many milliseconds.
+    pub near_within_ms: Option<f64>,
+    /// 99 of 100 nodes of other regions hold a global update within so many milliseconds.
+    pub far_within_ms: Option<f64>,
     /// Nobody is declared dead whose process runs.
     pub no_false_death: bool,
     /// Once all is whole and nobody writes, everybody is equal within so many milliseconds.
@@ -134,6 +145,7 @@ impl Default for Scenario {
             voters: 3,
             observers: 0,
             distance: Distance::Lan,
+            scope: Scope::Global,
             wan_ms: (30, 110),
             duration_s: 20.0,
             swarm: true,
@@ -187,7 +199,7 @@ impl Scenario {
     /// [`ScenarioError`] names the field that is out of range.
     pub fn check(&self) -> Result<(), ScenarioError> {
         let ranges = [
-            ("regions", self.regions as f64, 1.0, 64.0, "1 to 64"),
+            ("regions", self.regions as f64, 1.0, 1000.0, "1 to 1000"),
             ("voters", self.voters as f64, 1.0, 9.0, "1 to 9"),
             ("observers", self.observers as f64, 0.0, 20_000.0, "0 to 20000"),
             ("duration_s", self.duration_s, 0.0, 86_400.0, "0 to 86400"),

@@ -73,11 +73,15 @@ struct Found {
     steps_per_s: f64,
     virtual_s: f64,
     commits: u64,
+    /// Global checkpoints among them, by their newest index.
+    global_commits: u64,
     elections: u64,
     answered: u64,
     violations: Vec<Broken>,
     faults: std::collections::BTreeMap<&'static str, u64>,
     spread: Option<Spreading>,
+    /// The most memory that this process has had, in MiB, where the system tells.
+    memory_max_mib: Option<u64>,
 }
 
 /// What was counted of spreading and watching, over all seeds that counted.
@@ -98,6 +102,14 @@ struct Spreading {
     dead_max_ms: Option<f64>,
     false_deaths: u64,
     waiting_max: u64,
+    /// The longest time without a commit in a region, and at the top.
+    commit_gap_ms: Option<f64>,
+    global_gap_ms: Option<f64>,
+    /// From an update to the other nodes of its region, and of a global one to those of other regions.
+    near_p50_ms: Option<f64>,
+    near_p99_ms: Option<f64>,
+    far_p50_ms: Option<f64>,
+    far_p99_ms: Option<f64>,
     /// From when all was whole to when everybody was equal, at the worst.
     equal_ms: Option<f64>,
 }
@@ -132,6 +144,12 @@ impl Spreading {
             dead_max_ms: all.dead_within_ms(1.0),
             false_deaths: all.false_deaths,
             waiting_max: all.waiting_max,
+            commit_gap_ms: all.gap_ms(false),
+            global_gap_ms: all.gap_ms(true),
+            near_p50_ms: all.near.within_ms(0.5),
+            near_p99_ms: all.near.within_ms(0.99),
+            far_p50_ms: all.far.within_ms(0.5),
+            far_p99_ms: all.far.within_ms(0.99),
             equal_ms: all.equal_us.map(|us| us as f64 / 1e3),
         })
     }
@@ -139,14 +157,21 @@ impl Spreading {
     fn line(&self) -> String {
         let number = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
         format!(
-            "spreading: {} copies a node and update, {} bytes a node and second, death seen in {} ms (p50) {} ms (p99), {} \
-             false deaths, {} keys waiting at most, equal after {} ms",
+            "spreading: {} copies a node and update, {} bytes a node and second, held in its region after {} ms (p50) {} ms \
+             (p99), in others after {} ms (p50) {} ms (p99), death seen in {} ms (p50) {} ms (p99), {} false deaths, {} keys \
+             waiting at most, {} ms at most without a commit in a region, {} ms at the top, equal after {} ms",
             number(self.copies, 3),
             number(self.bytes_per_s, 0),
+            number(self.near_p50_ms, 1),
+            number(self.near_p99_ms, 1),
+            number(self.far_p50_ms, 1),
+            number(self.far_p99_ms, 1),
             number(self.dead_p50_ms, 0),
             number(self.dead_p99_ms, 0),
             self.false_deaths,
             self.waiting_max,
+            number(self.commit_gap_ms, 0),
+            number(self.global_gap_ms, 0),
             number(self.equal_ms, 0)
         )
     }
@@ -244,11 +269,13 @@ impl Found {
             steps_per_s: steps as f64 * 1e6 / took_us.max(1) as f64,
             virtual_s: sum(|report| report.virtual_us) as f64 / 1e6,
             commits: sum(|report| report.commits),
+            global_commits: sum(|report| report.global),
             elections: sum(|report| report.elections),
             answered: sum(|report| report.answered),
             violations: reports.iter().filter_map(broken).collect(),
             faults: Fault::ALL.iter().map(|f| (f.as_str(), count(*f))).filter(|(_, n)| *n > 0).collect(),
             spread: Spreading::of(reports),
+            memory_max_mib: memory_max_mib(),
         }
     }
 
@@ -282,6 +309,12 @@ impl Found {
         if cx.format.is_for_people() {
             let faults: Vec<String> = self.faults.iter().map(|(name, n)| format!("{name} {n}")).collect();
             eprintln!("\nfaults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") });
+            if self.global_commits > 0 {
+                eprintln!("{} of the commits are global checkpoints", self.global_commits);
+            }
+            if let Some(memory) = self.memory_max_mib {
+                eprintln!("memory: {memory} MiB at most");
+            }
             if let Some(spread) = &self.spread {
                 eprintln!("{}", spread.line());
             }
@@ -298,6 +331,14 @@ impl Found {
             false => Err(CliError::silent(Kind::Failed)),
         }
     }
+}
+
+/// The most memory that this process has had resident, where the system tells.
+fn memory_max_mib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 fn list(cx: &Context) -> Result<(), CliError> {

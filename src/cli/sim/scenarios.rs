@@ -28,6 +28,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("regions-3x3", include_str!("../../../configs/scenarios/regions-3x3.toml")),
     ("regions-5x5", include_str!("../../../configs/scenarios/regions-5x5.toml")),
     ("regions-10x5", include_str!("../../../configs/scenarios/regions-10x5.toml")),
+    ("regions-100x100", include_str!("../../../configs/scenarios/regions-100x100.toml")),
 ];
 
 /// All that come with the program.

@@ -14,6 +14,7 @@ pub mod reads;
 pub mod stamps;
 pub mod merges;
 pub mod acks;
+pub mod arrivals;
 pub mod spread;
 pub mod hierarchy;
 
@@ -62,6 +63,8 @@ pub struct Oracles {
     pub acks: acks::Acks,
     /// Copies, bytes, deaths.
     pub spread: spread::Spread,
+    /// How long updates take.
+    pub arrivals: arrivals::Arrivals,
     /// H1, H3, H4.
     pub hierarchy: hierarchy::Hierarchy,
 }

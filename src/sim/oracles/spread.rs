@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::id::GroupId;
 use crate::core::message::Message;
 use crate::sim::oracles::Verdict;
+use crate::sim::oracles::arrivals::Times;
 use crate::sim::scenario::Expect;
 
 /// Fewer copies than this, and updates have got lost or become one on the way: nothing was measured.
@@ -32,6 +34,12 @@ pub struct Spread {
     pub false_deaths: u64,
     /// Most keys that waited in the outboxes of one node.
     pub waiting_max: u64,
+    /// When each group committed last, and its longest time between two commits, in microseconds.
+    pub commits: BTreeMap<GroupId, (u64, u64)>,
+    /// Times of updates to the other nodes of their region.
+    pub near: Times,
+    /// Times of global updates to the nodes of other regions.
+    pub far: Times,
     /// Time from when all was whole to when everybody was equal, in microseconds.
     pub equal_us: Option<u64>,
 }
@@ -50,6 +58,19 @@ impl Spread {
             Message::StateUpdate(update) => self.repaired += update.entries.len() as u64,
             _ => {}
         }
+    }
+
+    /// A group commits something new, or counting ends. What was before `from` does not count.
+    pub fn committed(&mut self, now: u64, from: u64, group: &GroupId) {
+        let (last, longest) = self.commits.entry(group.clone()).or_insert((now, 0));
+        *longest = (*longest).max(now.saturating_sub((*last).max(from)));
+        *last = now;
+    }
+
+    /// The longest time between two commits of the top, or of any region, in milliseconds.
+    pub fn gap_ms(&self, top: bool) -> Option<f64> {
+        let of = self.commits.iter().filter(|(group, _)| (**group == GroupId::Top) == top);
+        of.map(|(_, (_, longest))| *longest as f64 / 1e3).max_by(f64::total_cmp)
     }
 
     /// Copies of each update that came to each other node by push, on average.
@@ -91,6 +112,12 @@ impl Spread {
         self.deaths_expected += other.deaths_expected;
         self.false_deaths += other.false_deaths;
         self.waiting_max = self.waiting_max.max(other.waiting_max);
+        for (group, (last, longest)) in &other.commits {
+            let known = self.commits.entry(group.clone()).or_default();
+            *known = (known.0.max(*last), known.1.max(*longest));
+        }
+        self.near.add(&other.near);
+        self.far.add(&other.far);
         self.equal_us = self.equal_us.max(other.equal_us);
     }
 
@@ -111,6 +138,10 @@ impl Spread {
         }
         over("bytes a node and second", self.bytes_per_s(), expect.bytes_per_s_max)?;
         over("ms until 99 of 100 saw a death", self.dead_within_ms(0.99), expect.dead_within_ms)?;
+        over("ms without a commit in a region", self.gap_ms(false), expect.commit_gap_max_ms)?;
+        over("ms without a global commit", self.gap_ms(true), expect.global_gap_max_ms)?;
+        over("ms to 99 of 100 nodes of a region", self.near.clone().within_ms(0.99), expect.near_within_ms)?;
+        over("ms to 99 of 100 nodes of other regions", self.far.clone().within_ms(0.99), expect.far_within_ms)?;
         if expect.no_false_death && self.false_deaths > 0 {
             return Err(format!("{} times somebody alive was declared dead", self.false_deaths));
         }
@@ -141,6 +172,21 @@ mod tests {
         assert!(Spread { deaths_us: vec![2_000_001], ..spread.clone() }.judge(&good).is_err());
         assert!(Spread { deaths_expected: 3, ..spread.clone() }.judge(&good).is_err(), "one never saw it");
         assert!(Spread { deaths_us: vec![], ..spread.clone() }.judge(&good).is_err(), "nothing measured is no pass");
+        let gap = Expect { commit_gap_max_ms: Some(3.0), ..good.clone() };
+        let group = GroupId::Region(crate::core::id::RegionId::new("main").unwrap());
+        let mut commits = spread.clone();
+        [5_000, 8_000].into_iter().for_each(|at| commits.committed(at, 0, &group));
+        assert_eq!(commits.judge(&gap), Ok(()));
+        commits.committed(12_000, 9_000, &group);
+        assert_eq!(commits.judge(&gap), Ok(()), "what was before counting began does not count");
+        commits.committed(15_001, 9_000, &group);
+        assert!(commits.judge(&gap).is_err() && spread.judge(&gap).is_err(), "a gap, or no commit at all");
+        let near = Expect { near_within_ms: Some(2.0), ..good.clone() };
+        assert!(spread.judge(&near).is_err(), "nothing measured is no pass");
+        let times = |us| Times { all_us: vec![1_000, us], missed: 0 };
+        assert_eq!(Spread { near: times(2_000), ..spread.clone() }.judge(&near), Ok(()));
+        assert!(Spread { near: times(2_001), ..spread.clone() }.judge(&near).is_err(), "too late");
+        assert!(Spread { near: Times { missed: 1, ..times(2_000) }, ..spread.clone() }.judge(&near).is_err());
         assert!(Spread { false_deaths: 1, ..spread.clone() }.judge(&good).is_err());
         assert!(spread.judge(&Expect { bytes_per_s_max: Some(100.0), ..good }).is_err());
     }
