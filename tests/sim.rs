@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use sensorctl::core::consensus::Group;
+use sensorctl::core::id::Index;
 use sensorctl::sim::cluster::{Report, run};
+use sensorctl::sim::crowd::{Crowd, DISK_US, Links};
 use sensorctl::sim::fault::Fault;
 use sensorctl::sim::oracles::Violation;
 use sensorctl::sim::scenario::{Load, Scenario, Timing};
@@ -117,4 +120,91 @@ fn a_rolling_upgrade_to_another_protocol_version_loses_nothing() {
         let crashes = report.faults[Fault::Crash] + report.faults[Fault::CrashMidStep];
         assert!(crashes > 0 && report.commits > 3, "seed {seed}: {report:?}");
     }
+}
+
+/// A region whose voters are killed one after another.
+struct Region {
+    crowd: Crowd,
+    nodes: usize,
+    alive: Vec<bool>,
+}
+
+impl Region {
+    fn new(nodes: usize) -> Self {
+        let links = Links { near_us: 500, far_us: 0, jitter: 0.5, loss: 0.0 };
+        let plan =
+            sensorctl::sim::crowd::Plan { nodes, regions: 1, voters: 3, degree: 6, links, disk_us: DISK_US, seed: 4 };
+        Self { crowd: Crowd::new(plan, 1000), nodes, alive: vec![true; nodes] }
+    }
+
+    fn groups(&self) -> impl Iterator<Item = (usize, &Group)> {
+        (0..self.nodes).filter_map(|place| Some((place, self.crowd.node(place)?.group()?)))
+    }
+
+    fn leader(&self) -> Option<(usize, &Group)> {
+        self.groups().filter(|(_, group)| group.is_leader()).max_by_key(|(_, group)| group.hard().term)
+    }
+
+    /// Places of those who vote by the newest committed document, and its index.
+    fn committed(&self) -> Option<(Vec<usize>, Index)> {
+        let document = self.leader()?.1.committed()?;
+        let place =
+            |voter: &str| voter.strip_prefix('n').and_then(|n| n.parse().ok()).expect("nodes are named n0, n1, …");
+        Some((document.header().voters.iter().map(|v| place(v.node.as_str())).collect(), document.header().index))
+    }
+
+    /// Lets virtual time pass until this holds; false if it does not within that many seconds.
+    fn until(&mut self, seconds: u64, holds: impl Fn(&Self) -> bool) -> bool {
+        let end = self.crowd.now() + seconds * 1_000_000;
+        while !holds(self) {
+            if self.crowd.now() >= end {
+                return false;
+            }
+            self.crowd.run_until(self.crowd.now() + 100_000);
+        }
+        true
+    }
+
+    /// True if a leader's voters are all there, and as many as may be.
+    fn is_replenished(&self) -> bool {
+        self.committed().is_some_and(|(voters, _)| voters.len() == 5 && voters.iter().all(|place| self.alive[*place]))
+    }
+
+    fn kill(&mut self, place: usize) {
+        self.crowd.kill(place);
+        self.alive[place] = false;
+    }
+}
+
+/// Kills leaders and followers in turns until no majority of voters is left; how many could be lost.
+fn kill_voters(nodes: usize) -> usize {
+    let mut region = Region::new(nodes);
+    assert!(region.until(120, Region::is_replenished), "five vote of {nodes}");
+    for killed in 0.. {
+        let (voters, before) = region.committed().expect("somebody leads");
+        let leader = region.leader().expect("somebody leads").0;
+        let others = voters.iter().copied().find(|place| *place != leader && region.alive[*place]);
+        let living = region.alive.iter().filter(|alive| **alive).count();
+        region.kill(if killed % 2 == 0 { leader } else { others.expect("a majority is there") });
+        let commits = region.until(20, |r| r.committed().is_some_and(|(_, index)| index > before));
+        if living > 5 {
+            assert!(commits, "after {killed} losses another one stops it");
+            assert!(region.until(120, Region::is_replenished), "an observer takes the place of voter {killed}");
+        } else if !commits {
+            assert!(region.leader().is_none(), "two of five lead nobody");
+            return killed;
+        }
+    }
+    unreachable!("a majority cannot be lost for ever")
+}
+
+#[test]
+fn a_region_replaces_its_voters_and_commits_until_the_last_majority_is_gone() {
+    assert_eq!(kill_voters(9), 4 + 2, "four by observers, and two more of five");
+}
+
+#[test]
+#[ignore = "half an hour of virtual time: `cargo test --release --test sim -- --ignored fifty`"]
+fn a_region_of_fifty_outlives_forty_seven_voters() {
+    assert_eq!(kill_voters(50), 45 + 2);
 }
