@@ -54,6 +54,10 @@ pub struct CrewPlan {
     pub voters: usize,
     /// Time between checkpoints.
     pub checkpoint_ms: u64,
+    /// The same between regions; the default without.
+    pub top_checkpoint_ms: Option<u64>,
+    /// Whether agreement is told of.
+    pub marks: bool,
     /// Time between readings of a sensor at every node, if there is one.
     pub background_ms: Option<u64>,
     /// Neighbours kept in the own region; the default without.
@@ -66,7 +70,8 @@ impl CrewPlan {
         place % self.regions
     }
 
-    fn region_name(&self, place: usize) -> String {
+    /// The name of the region of the node at a place.
+    pub fn region_name(&self, place: usize) -> String {
         match self.regions {
             1 => "main".to_owned(),
             _ => format!("r{}", self.region_of(place)),
@@ -78,8 +83,12 @@ impl CrewPlan {
     }
 
     fn cluster(&self) -> ClusterPlan {
-        let mut cluster =
-            ClusterPlan { voters: Default::default(), checkpoint_ms: self.checkpoint_ms, degree: self.degree };
+        let mut cluster = ClusterPlan {
+            voters: Default::default(),
+            checkpoint_ms: self.checkpoint_ms,
+            top_checkpoint_ms: self.top_checkpoint_ms,
+            degree: self.degree,
+        };
         for place in (0..self.nodes).filter(|place| self.is_voter(*place)) {
             cluster.voters.entry(self.region_name(place)).or_default().push(name(place));
         }
@@ -127,7 +136,7 @@ impl Crew {
             crew.hands.push(hand);
         }
         for i in 0..members {
-            crew.bind(i).await?;
+            crew.bind(i, &mut |_| ()).await?;
         }
         let join = crew.join_order();
         crew.order_all(&join).await?;
@@ -186,13 +195,13 @@ impl Crew {
     }
 
     /// Lets a member take its addresses, and remembers them.
-    async fn bind(&mut self, i: usize) -> Result<(), CliError> {
+    async fn bind(&mut self, i: usize, heard: &mut impl FnMut(Told)) -> Result<(), CliError> {
         let (nodes, cluster) = (self.hands[i].nodes.clone(), self.plan.cluster());
         self.order(i, &Order::Bind { nodes, cluster }).await?;
         let (peers, raw) = loop {
             match self.next(PATIENCE).await? {
                 (from, Told::Bound { peers, raw }) if from == i => break (peers, raw),
-                _ => {}
+                (_, told) => heard(told),
             }
         };
         let hand = &mut self.hands[i];
@@ -210,6 +219,7 @@ impl Crew {
             bootstrap: voters.map(|node| node.listen.clone()).collect(),
             members: self.plan.nodes,
             background_ms: self.plan.background_ms,
+            marks: self.plan.marks,
         }
     }
 
@@ -299,22 +309,28 @@ impl Crew {
         }
     }
 
-    /// Starts a killed member again at its old addresses, and waits until it is one of all.
+    /// Starts killed members again at their old addresses, and waits until each is one of all. What anybody says
+    /// meanwhile goes to `heard`.
     ///
     /// # Errors
     /// If that does not come to pass.
-    pub async fn restart(&mut self, i: usize) -> Result<(), CliError> {
-        self.hands[i] = self.hire(i, self.hands[i].nodes.clone())?;
-        self.bind(i).await?;
+    pub async fn restart(&mut self, members: &[usize], heard: &mut impl FnMut(Told)) -> Result<(), CliError> {
+        for i in members {
+            self.hands[*i] = self.hire(*i, self.hands[*i].nodes.clone())?;
+            self.bind(*i, heard).await?;
+        }
         let join = self.join_order();
-        self.order(i, &join).await?;
-        loop {
-            if let (from, Told::Ready) = self.next(PATIENCE).await?
-                && from == i
-            {
-                return Ok(());
+        for i in members {
+            self.order(*i, &join).await?;
+        }
+        let mut waiting = members.to_vec();
+        while !waiting.is_empty() {
+            match self.next(PATIENCE).await? {
+                (from, Told::Ready) => waiting.retain(|i| *i != from),
+                (_, told) => heard(told),
             }
         }
+        Ok(())
     }
 }
 

@@ -94,9 +94,7 @@ pub fn allow_files(wanted: u64) -> Result<(), CliError> {
             "{wanted} open files are needed for so many connections, but this process may have {}",
             limit.rlim_max
         );
-        return Err(
-            CliError::failed(why).hint("raise it with `ulimit -Hn` as an administrator, or take --transport memory")
-        );
+        return Err(CliError::failed(why).hint("raise it with `ulimit -Hn` as an administrator"));
     }
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: as above.

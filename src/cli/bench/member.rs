@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::cli::bench::mark::Mark;
 use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
 use crate::cli::bench::raw;
 use crate::cli::error::CliError;
@@ -18,13 +19,11 @@ use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::message::Message;
 use crate::core::params::Params;
 use crate::core::reading::{NOTE_BYTES_MAX, Reading};
-use crate::core::state::entry::{Entry, Key};
-use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 use crate::core::view::Liveness;
 use crate::shell::chance;
 use crate::shell::clock::{Clock, machine_micros};
-use crate::shell::runtime::{self, NodeHandle, Start};
+use crate::shell::runtime::{self, NodeHandle, Observed, Start};
 use crate::shell::storage::Storage;
 use crate::shell::transport::{Listener, MemoryNet};
 
@@ -128,8 +127,8 @@ impl Member {
     async fn carry_out(&mut self, order: Order, tell: &mpsc::UnboundedSender<Told>) -> Result<Told, CliError> {
         match order {
             Order::Bind { nodes, cluster } => self.bind(nodes, &cluster).await,
-            Order::Join { bootstrap, members, background_ms } => {
-                self.join(&bootstrap, background_ms, tell)?;
+            Order::Join { bootstrap, members, background_ms, marks } => {
+                self.join(&bootstrap, background_ms, marks.then_some(tell))?;
                 self.wait_for_all(members).await?;
                 Ok(Told::Ready)
             }
@@ -157,6 +156,9 @@ impl Member {
             let mut params = Params::new("bench", id, region, addr.as_str().into());
             params.initial_voters = voters.clone();
             params.consensus.checkpoint_interval = Duration::from_millis(cluster.checkpoint_ms);
+            if let Some(interval) = cluster.top_checkpoint_ms {
+                params.top.checkpoint_interval = Duration::from_millis(interval);
+            }
             if let Some(degree) = cluster.degree {
                 params.gossip.overlay_degree = degree;
             }
@@ -183,7 +185,7 @@ impl Member {
         &mut self,
         bootstrap: &[String],
         background_ms: Option<u64>,
-        tell: &mpsc::UnboundedSender<Told>,
+        marks: Option<&mpsc::UnboundedSender<Told>>,
     ) -> Result<(), CliError> {
         for (plan, listener, mut params) in self.bound.drain(..) {
             params.bootstrap = bootstrap.iter().map(|addr| addr.as_str().into()).collect();
@@ -193,8 +195,14 @@ impl Member {
             };
             let held = SharedHeld::default();
             let observer: runtime::Observer = Box::new({
-                let (held, tell) = (held.clone(), tell.clone());
-                move |key, entry| observe(key, entry, &held, &tell)
+                let (held, marks, node) = (held.clone(), marks.cloned(), plan.place);
+                let name = plan.id();
+                move |observed| {
+                    note(observed, &held);
+                    if let Some(tell) = &marks {
+                        mark(observed, node, &name, tell);
+                    }
+                }
             });
             let seed = chance::seed();
             let clock = Clock::default();
@@ -307,16 +315,29 @@ fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
     Reading { note, ..reading }
 }
 
-/// Notes what a node comes to hold, and tells of commits.
-fn observe(key: &Key, entry: &Entry, held: &SharedHeld, tell: &mpsc::UnboundedSender<Told>) {
-    let at_us = machine_micros();
-    if key.channel.as_str() == CHANNEL {
+/// Notes what a node comes to hold.
+fn note(observed: Observed<'_>, held: &SharedHeld) {
+    if let Observed::Changed(key, entry) = observed
+        && key.channel.as_str() == CHANNEL
+    {
+        let at_us = machine_micros();
         let update = entry.value.reading().and_then(|reading| reading.value);
         if let Some((update, writer)) = update.zip(place(key.origin.as_str())) {
             held.lock().expect("no holder panics").note(update as u64, writer, at_us);
         }
-    } else if let Ok(Meaning::Checkpoint(checkpoint)) = system::understand(&key.channel, &entry.value) {
-        let _ = tell.send(Told::Committed { origin: key.origin.to_string(), index: checkpoint.index.get(), at_us });
+    }
+}
+
+/// Tells what an observed event says of agreement.
+fn mark(observed: Observed<'_>, place: usize, name: &str, tell: &mpsc::UnboundedSender<Told>) {
+    let marks = match observed {
+        Observed::Changed(key, entry) => Mark::of_entry(key, entry),
+        Observed::Notice(notice) => Mark::of_notice(notice).into_iter().collect(),
+        Observed::Sent(message) => Mark::of_sent(name, message).into_iter().collect(),
+        Observed::Received(message) => Mark::of_received(name, message).into_iter().collect(),
+    };
+    for mark in marks {
+        let _ = tell.send(Told::Marked { place, at_us: machine_micros(), mark });
     }
 }
 

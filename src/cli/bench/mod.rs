@@ -1,14 +1,17 @@
 //! `sensorctl bench`: nodes on this machine, measured.
 
+mod checkpoint;
 mod convergence;
 mod crew;
 mod failover;
 mod fusion;
-mod host;
+pub mod host;
+mod mark;
 mod member;
 mod plan;
 mod raw;
 mod reconcile;
+mod svg;
 
 use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;
@@ -28,8 +31,10 @@ pub struct BenchArgs {
 enum What {
     /// Time from a write on a random node until all nodes hold it, over a sweep of settings
     Convergence(Box<convergence::ConvergenceArgs>),
-    /// Time from killing the leader until the next checkpoint is committed
+    /// Time from killing a leader, or a whole leading region, until the next checkpoint is committed
     Failover(failover::FailoverArgs),
+    /// Time of a global checkpoint from proposal to commit, and where it goes
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Error and coverage of fused values while sensors lie, and which faults are found
     Fusion(fusion::FusionArgs),
     /// What two nodes say to each other to mend the keys in which they differ
@@ -43,6 +48,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
     match args.what {
         What::Convergence(args) => measure(convergence::run(cx, *args)),
         What::Failover(args) => measure(failover::run(cx, args)),
+        What::Checkpoint(args) => measure(checkpoint::run(cx, args)),
         What::Fusion(args) => fusion::run(cx, args),
         What::Reconcile(args) => reconcile::run(cx, &args),
         What::Member => member::run(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::bench::mark::Mark;
 use crate::core::rng::Rng;
 
 /// The channel that is written and timed.
@@ -17,7 +18,8 @@ pub enum Order {
     /// Take addresses; answered by [`Told::Bound`].
     Bind { nodes: Vec<NodePlan>, cluster: ClusterPlan },
     /// Start the nodes; answered by [`Told::Ready`] when every one of them sees `members` alive and a checkpoint.
-    Join { bootstrap: Vec<String>, members: usize, background_ms: Option<u64> },
+    /// With `marks`, agreement is told of from then on, by [`Told::Marked`].
+    Join { bootstrap: Vec<String>, members: usize, background_ms: Option<u64>, marks: bool },
     /// Write what falls to the own nodes, and wait until they hold all of it; answered by [`Told::Wrote`].
     Write { schedule: Schedule },
     /// Write frames to all receivers and wait for each; answered by [`Told::WroteRaw`].
@@ -31,6 +33,8 @@ pub struct ClusterPlan {
     pub voters: BTreeMap<String, Vec<String>>,
     /// Time between checkpoints.
     pub checkpoint_ms: u64,
+    /// The same between regions; the default without.
+    pub top_checkpoint_ms: Option<u64>,
     /// Neighbours kept in the own region; the default without.
     pub degree: Option<usize>,
 }
@@ -77,8 +81,8 @@ pub enum Told {
     Wrote(Share),
     /// Latencies in µs of the raw writes of this member.
     WroteRaw { latencies_us: Vec<u64>, missed: u64 },
-    /// A leader said that a checkpoint is committed.
-    Committed { origin: String, index: u64, at_us: u64 },
+    /// Something of agreement happened at the node of a place.
+    Marked { place: usize, at_us: u64, mark: Mark },
     /// It cannot be done.
     Failed { why: String },
 }

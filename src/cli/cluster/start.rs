@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
+use crate::cli::bench::host::allow_files;
 use crate::cli::client::{Client, Target};
 use crate::cli::cluster::process;
 use crate::cli::error::{CliError, Kind};
@@ -23,6 +24,8 @@ use crate::shell::telemetry::{self, LogFormat};
 
 /// How long a cluster may take to become healthy.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+/// Files of a node that shares its process with its peers: its store, two listeners, and both ends of its links.
+const FILES_PER_NODE: u64 = 32;
 /// Time between looks while it starts, and while it runs.
 const START_LOOK: Duration = Duration::from_millis(50);
 const LIVE_LOOK: Duration = Duration::from_secs(1);
@@ -260,6 +263,7 @@ async fn processes(cluster: &LocalCluster, detach: bool) -> Result<(), CliError>
 
 async fn in_process(cluster: &LocalCluster, config: &ClusterConfig) -> Result<(), CliError> {
     telemetry::init("warn", LogFormat::Text).map_err(CliError::failed)?;
+    allow_files(FILES_PER_NODE * cluster.nodes.len() as u64 + 256)?;
     let mut gateways = Vec::new();
     for (i, node) in cluster.nodes.iter().enumerate() {
         let text = config.node_toml(i, &node.dir.join("data"));
@@ -370,7 +374,12 @@ fn welcome(cluster: &LocalCluster, status: &Status) -> Result<(), CliError> {
     for (verb, what) in next {
         writeln!(out, "  {:<44} {what}", format!("{program} {verb}"))?;
     }
-    writeln!(out, "  {:<44} kill the leader, and see another take over", format!("{program} cluster kill {leader}"))?;
+    // Nodes of one process live and die together.
+    let (last, what) = match cluster.in_process {
+        true => (format!("{program} leader"), "who leads, and since which term"),
+        false => (format!("{program} cluster kill {leader}"), "kill the leader, and see another take over"),
+    };
+    writeln!(out, "  {last:<44} {what}")?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tracing::{Instrument, info_span};
 use crate::core::effect::StopReason;
 use crate::core::event::{Command, Event, Reply};
 use crate::core::id::{LinkId, PersistSeq};
+use crate::core::message::Message;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::params::Params;
@@ -66,12 +67,25 @@ pub struct Start {
     pub opened: Opened,
     /// Seed of its generator.
     pub seed: u64,
-    /// Told of every entry that changes, before anybody else is: for measuring.
+    /// Told of what the node does, before anybody else is: for measuring.
     pub observer: Option<Observer>,
 }
 
-/// Looks at a change on the node's own task; keep it short, the node waits.
-pub type Observer = Box<dyn FnMut(&Key, &Entry) + Send>;
+/// One thing that a node does or hears.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed<'a> {
+    /// It holds this entry from now on.
+    Changed(&'a Key, &'a Entry),
+    /// It tells of something.
+    Notice(&'a Notice),
+    /// It sends a message.
+    Sent(&'a Message),
+    /// It hears a message.
+    Received(&'a Message),
+}
+
+/// Looks on, on the node's own task; keep it short, the node waits.
+pub type Observer = Box<dyn FnMut(Observed<'_>) + Send>;
 
 /// A look at the node between two events, at the time that it believes.
 type Look = Box<dyn FnOnce(&Node, Now) + Send>;

@@ -14,7 +14,7 @@ use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::system::Addr;
 use crate::shell::clock::Clock;
-use crate::shell::runtime::{Change, Input, Links, Observer, Shared};
+use crate::shell::runtime::{Change, Input, Links, Observed, Observer, Shared};
 use crate::shell::storage::{Opened, Storage, Writer};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle};
@@ -77,10 +77,20 @@ impl Performer {
     }
 
     pub fn on_event(&mut self, event: Event) -> Event {
-        if let Event::LinkDown { link } = &event {
-            self.links.remove(link);
+        match &event {
+            Event::LinkDown { link } => {
+                self.links.remove(link);
+            }
+            Event::Received { message, .. } => self.show(Observed::Received(message)),
+            _ => {}
         }
         event
+    }
+
+    fn show(&mut self, observed: Observed<'_>) {
+        if let Some(observe) = &mut self.observer {
+            observe(observed);
+        }
     }
 
     pub fn on_ask(&mut self, answer: oneshot::Sender<Reply>) -> RequestId {
@@ -111,9 +121,7 @@ impl Performer {
                     }
                 }
                 Effect::Changed { key, entry } => {
-                    if let Some(observe) = &mut self.observer {
-                        observe(&key, &entry);
-                    }
+                    self.show(Observed::Changed(&key, &entry));
                     if key.origin != self.node {
                         let wall = self.clock.now().wall;
                         self.shared.metrics.observe_lag(wall.millis_after(entry.stamp.wall()).max(0) as u64);
@@ -122,14 +130,18 @@ impl Performer {
                         let _ = self.changes.send(Arc::new((key, entry)));
                     }
                 }
-                Effect::Notice(notice) => tell(&notice, &self.shared.metrics),
+                Effect::Notice(notice) => {
+                    self.show(Observed::Notice(&notice));
+                    tell(&notice, &self.shared.metrics);
+                }
                 Effect::Stop { why } => return Some(why),
             }
         }
         None
     }
 
-    fn send(&self, link: LinkId, message: &Message, notify: bool) {
+    fn send(&mut self, link: LinkId, message: &Message, notify: bool) {
+        self.show(Observed::Sent(message));
         let Some(handle) = self.links.get(&link) else { return };
         match transport::frame(message, self.frame_bytes_max) {
             Ok(bytes) => {

@@ -22,7 +22,9 @@ use crate::cli::threshold::{Threshold, verdict};
 
 use real::Effort;
 use result::{Report, Run};
-use setting::{List, Lists, Setting, Transport};
+use setting::{Lists, Setting, Transport};
+
+pub use setting::List;
 
 #[derive(Args)]
 #[command(
@@ -101,6 +103,10 @@ const COLUMNS: &[Column] = &[
     number("max"),
     number("p50 to 50%"),
     number("p99 to 99%").wide(),
+    number("own region p50").wide(),
+    number("own region p99").wide(),
+    number("other regions p50").wide(),
+    number("other regions p99").wide(),
     number("plain TCP p50"),
     number("ratio"),
     number("messages"),
@@ -198,6 +204,10 @@ fn rows(runs: &[Run]) -> Rows {
             time(run.to_all.max_us),
             time(run.to_50.p50_us),
             time(run.to_99.p99_us),
+            figure(run.own_region.map(|own| duration_us(own.p50_us))),
+            figure(run.own_region.map(|own| duration_us(own.p99_us))),
+            figure(run.other_regions.map(|others| duration_us(others.p50_us))),
+            figure(run.other_regions.map(|others| duration_us(others.p99_us))),
             figure(run.raw_tcp.map(|raw| duration_us(raw.p50_us))),
             figure(run.ratio_p50.map(|ratio| format!("{ratio:.2}"))),
             figure(Some(format!("{:.3}", run.data_messages_per_node_update))),

@@ -70,10 +70,13 @@ pub async fn measure(setting: Setting, effort: Effort, progress: &ProgressBar) -
         place,
         voters,
         checkpoint_ms: 5000,
+        top_checkpoint_ms: None,
+        marks: false,
         background_ms: None,
         degree: Some(setting.degree),
     };
-    host::allow_files(files(&setting, effort))?;
+    let instead = "raise it with `ulimit -Hn` as an administrator, or take --transport memory";
+    host::allow_files(files(&setting, effort)).map_err(|error| error.hint(instead))?;
     progress.set_message(format!("{setting}: starting"));
     let mut bench =
         Bench { crew: Crew::start(plan).await?, setting, seed: effort.seed, first: 0, frame_bytes: 0, raw: effort.raw };

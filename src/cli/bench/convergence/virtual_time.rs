@@ -11,7 +11,7 @@ use crate::cli::bench::plan::{Notes, Schedule, Traffic};
 use crate::cli::bench::record;
 use crate::cli::error::CliError;
 use crate::core::rng::Rng;
-use crate::sim::crowd::{Crowd, Links, Plan};
+use crate::sim::crowd::{Crowd, DISK_US, Links, Plan};
 use crate::sim::flood::{self, Flood};
 
 /// Virtual time between two nodes that start.
@@ -41,6 +41,7 @@ pub fn crowd(setting: Setting, effort: Effort, warm_up: u64, progress: &Progress
         voters: if setting.nodes / setting.regions < 3 { 1 } else { 3 },
         degree: setting.degree,
         links: links(&setting),
+        disk_us: DISK_US,
         seed: effort.seed,
     };
     progress.set_message(format!("{setting}: starting"));

@@ -1,18 +1,13 @@
 //! The page that `--report` writes: one file, charts inline, nothing fetched.
 
-mod svg;
-
 use std::fmt::Write as _;
 
 use crate::cli::bench::Percentiles;
 use crate::cli::bench::convergence::compare;
 use crate::cli::bench::convergence::result::{Report, Run};
 use crate::cli::bench::convergence::setting::Transport;
+use crate::cli::bench::svg::{self, Axis, Line, STYLE, escape, percent, trim, us};
 use crate::cli::output::duration_us;
-
-use svg::{Axis, Line, escape};
-
-const STYLE: &str = include_str!("page.css");
 
 /// The whole page; with a baseline, both are shown.
 pub fn page(report: &Report, baseline: Option<&Report>) -> String {
@@ -148,26 +143,8 @@ fn series<'a>(runs: &[&'a Run]) -> Vec<Series<'a>> {
     all
 }
 
-fn us(us: f64) -> String {
-    match us {
-        0.0 => "0".to_owned(),
-        us if us < 1000.0 => format!("{} µs", trim(us)),
-        us if us < 1_000_000.0 => format!("{} ms", trim(us / 1000.0)),
-        us => format!("{} s", trim(us / 1_000_000.0)),
-    }
-}
-
-fn trim(value: f64) -> String {
-    let text = if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
 fn count(value: f64) -> String {
     trim(value)
-}
-
-fn percent(share: f64) -> String {
-    format!("{}%", trim(share * 100.0))
 }
 
 fn bytes(value: f64) -> String {
@@ -257,6 +234,8 @@ fn table(report: &Report, baseline: Option<&Report>) -> String {
         "max",
         "p99 to 99%",
         "p50 to 50%",
+        "own region p50, p99",
+        "other regions p50, p99",
         "plain TCP p50",
         "messages",
         "bytes",
@@ -280,6 +259,7 @@ fn table(report: &Report, baseline: Option<&Report>) -> String {
             old.map(|old| format!("<small>was {}</small>", duration_us(pick(old)))).unwrap_or_default()
         };
         let dash = || "-".to_owned();
+        let both = |times: Percentiles| format!("{}, {}", duration_us(times.p50_us), duration_us(times.p99_us));
         let cells = [
             duration_us(run.to_all.p50_us) + &was(|run| run.to_all.p50_us),
             duration_us(run.to_all.p90_us),
@@ -287,6 +267,8 @@ fn table(report: &Report, baseline: Option<&Report>) -> String {
             duration_us(run.to_all.max_us),
             duration_us(run.to_99.p99_us),
             duration_us(run.to_50.p50_us),
+            run.own_region.map_or_else(dash, both),
+            run.other_regions.map_or_else(dash, both),
             run.raw_tcp.map_or_else(dash, |raw| duration_us(raw.p50_us)),
             format!("{:.3}", run.data_messages_per_node_update),
             format!("{:.0}", run.bytes_per_node_update),
@@ -326,10 +308,5 @@ mod tests {
         assert!(page.ends_with("</html>\n") && page.matches("<svg").count() == 3, "{page}");
         assert!(page.contains("node 3 &lt;stopped&gt;") && page.contains("baseline p99"));
         assert!(!page.contains("http") && !page.contains("src=") && !page.contains("NaN"), "{page}");
-    }
-
-    #[test]
-    fn times_are_short() {
-        assert_eq!([us(0.0), us(250.0), us(1500.0), us(30_000.0), us(2e6)].join(" "), "0 250 µs 1.5 ms 30 ms 2 s");
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// What pages look like.
+pub const STYLE: &str = include_str!("page.css");
+
 /// Size of a chart in its own units; the page scales it.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 340.0;
@@ -292,6 +295,27 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// A time in µs as labels show it.
+pub fn us(us: f64) -> String {
+    match us {
+        0.0 => "0".to_owned(),
+        us if us < 1000.0 => format!("{} µs", trim(us)),
+        us if us < 1_000_000.0 => format!("{} ms", trim(us / 1000.0)),
+        us => format!("{} s", trim(us / 1_000_000.0)),
+    }
+}
+
+/// A number in as few digits as make sense.
+pub fn trim(value: f64) -> String {
+    let text = if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// A share as labels show it.
+pub fn percent(share: f64) -> String {
+    format!("{}%", trim(share * 100.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,5 +345,10 @@ mod tests {
         let line = Line { name: "<b>".into(), style: 0, dashed: false, dots: true, points: vec![(1.0, 1.0)] };
         let x = Axis::linear([1.0].into_iter(), "x", plain);
         assert!(!lines(&x, &x, &[line]).contains("<b>"));
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!([us(0.0), us(250.0), us(1500.0), us(30_000.0), us(2e6)].join(" "), "0 250 µs 1.5 ms 30 ms 2 s");
     }
 }
