@@ -493,7 +493,11 @@ impl Answer {
                 while let Some(key) = keys.pop_front() {
                     // What has become young meanwhile is on its way by push.
                     let words = store.words(&key, self.terms.share).filter(|entry| self.terms.allow(entry));
-                    if words.fold(false, |full, entry| add(key.borrowed(), entry) || full) {
+                    let mut full = false;
+                    for entry in words {
+                        full |= add(key.borrowed(), entry);
+                    }
+                    if full {
                         break;
                     }
                 }
