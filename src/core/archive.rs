@@ -5,6 +5,9 @@
 //!
 //! Invariant: memory holds the newest few of each, never the history.
 
+mod differences;
+mod proposals;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -18,7 +21,11 @@ use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document};
 use crate::core::message::Message;
 use crate::core::message::agreement::{CheckpointBody, CheckpointFetch, Content};
 use crate::core::notice::Notice;
+use crate::core::state::system::CheckpointRef;
 use crate::core::time::Mono;
+
+use differences::Differences;
+use proposals::Proposals;
 
 /// What the archive wants of the node around it.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,10 +68,11 @@ pub struct Archive {
     newest: BTreeMap<Index, HeldBody>,
     hourly: BTreeMap<u64, HeldBody>,
     fetches: BTreeMap<(Content, Hash), Fetch>,
-    loads: BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>,
-    /// Peers that asked for what is on its way to us, and from which offset on: documents run down the tree by which
-    /// their announcement came.
-    awaited: BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>,
+    loads: BTreeMap<(Content, Hash), Vec<Asked>>,
+    /// Peers that asked for what is on its way to us: documents run down the tree by which their announcement came.
+    awaited: BTreeMap<(Content, Hash), Vec<Asked>>,
+    differences: Differences,
+    proposals: Proposals,
     gaps: Vec<Gap>,
     facts: Vec<Fact>,
 }
@@ -73,9 +81,19 @@ pub struct Archive {
 #[derive(Debug)]
 struct Fetch {
     from: NodeId,
+    /// What we hold of the same kind, until a difference to it has been in vain.
+    base: Option<Hash>,
     bytes: Vec<u8>,
     due: Mono,
     attempts: u32,
+}
+
+/// A peer that asks for a document or body.
+#[derive(Debug)]
+struct Asked {
+    by: NodeId,
+    offset: u64,
+    base: Option<Hash>,
 }
 
 /// A stretch of a ledger that this node knows to be committed and does not hold.
@@ -105,6 +123,8 @@ impl Archive {
             fetches: BTreeMap::new(),
             loads: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            differences: Differences::default(),
+            proposals: Proposals::default(),
             gaps: Vec::new(),
             facts: Vec::new(),
         };
@@ -212,21 +232,33 @@ impl Archive {
             || self.tentative.contains_key(hash)
     }
 
-    /// Asks `from` for a document or body, unless it is on its way already.
-    pub fn fetch(&mut self, cx: &Cx<'_>, content: Content, hash: Hash, from: NodeId) {
+    /// A region's checkpoint is heard of: global documents are told by it.
+    pub fn hear_checkpoint(&mut self, checkpoint: &CheckpointRef) {
+        self.differences.hear(checkpoint);
+    }
+
+    /// Asks `from` for a document or body, unless it is on its way already. With `base`, which follows or precedes
+    /// it, what differs will do.
+    pub fn fetch(&mut self, cx: &Cx<'_>, content: Content, hash: Hash, base: Option<&Document>, from: NodeId) {
         let key = (content, hash);
         if self.fetches.contains_key(&key) {
             return;
         }
         let due = cx.now.mono + FETCH_PATIENCE;
-        self.fetches.insert(key, Fetch { from, bytes: Vec::new(), due, attempts: 0 });
+        let base = base.and_then(|base| match content {
+            Content::Document => Some(base.hash()).filter(|base| self.documents.contains_key(base)),
+            Content::Body => base.header().body.filter(|base| self.bodies.contains_key(base)),
+        });
+        self.fetches.insert(key, Fetch { from, base, bytes: Vec::new(), due, attempts: 0 });
         self.ask(key);
     }
 
     fn ask(&mut self, key: (Content, Hash)) {
         let Some(fetch) = self.fetches.get(&key) else { return };
         let (content, hash) = key;
-        let message = Message::CheckpointFetch(CheckpointFetch { content, hash, offset: fetch.bytes.len() as u64 });
+        let offset = fetch.bytes.len() as u64;
+        let base = fetch.base.filter(|_| offset == 0);
+        let message = Message::CheckpointFetch(CheckpointFetch { content, hash, offset, base });
         self.facts.push(Fact::Send { to: fetch.from.clone(), message });
     }
 
@@ -273,6 +305,16 @@ impl Archive {
     pub fn on_checkpoint_body(&mut self, cx: &mut Cx<'_>, from: &NodeId, chunk: CheckpointBody, peers: &[NodeId]) {
         let key = (chunk.content, chunk.hash);
         let Some(fetch) = self.fetches.get_mut(&key).filter(|fetch| fetch.from == *from) else { return };
+        if let Some(base) = chunk.base {
+            // Only what was asked for; whatever does not fit is asked for whole.
+            if fetch.base.take_if(|asked| *asked == base).is_some() {
+                match self.take_difference(&chunk, base) {
+                    true => self.arrived(key, from),
+                    false => self.ask(key),
+                }
+            }
+            return;
+        }
         let bound = match chunk.content {
             Content::Document => DOCUMENT_BYTES_MAX,
             Content::Body => BODY_BYTES_MAX,
@@ -293,12 +335,33 @@ impl Archive {
         }
         let bytes = std::mem::take(&mut fetch.bytes);
         if length == total && self.take_content(chunk.content, chunk.hash, &bytes) {
-            self.fetches.remove(&key);
-            self.serve_awaited(key);
-            self.facts.push(Fact::Arrived { content: chunk.content, hash: chunk.hash, from: from.clone() });
+            self.arrived(key, from);
         } else {
             cx.notice(Notice::FetchFailed { hash: chunk.hash, peer: from.clone() });
             self.ask_another(cx, key, peers);
+        }
+    }
+
+    fn arrived(&mut self, key: (Content, Hash), from: &NodeId) {
+        self.fetches.remove(&key);
+        self.serve_awaited(key);
+        self.facts.push(Fact::Arrived { content: key.0, hash: key.1, from: from.clone() });
+    }
+
+    /// Makes what was asked for from what is held, if it is what its name says.
+    fn take_difference(&mut self, chunk: &CheckpointBody, base: Hash) -> bool {
+        let (differences, data) = (&self.differences, chunk.data.as_slice());
+        match chunk.content {
+            Content::Document => {
+                let base = self.documents.get(&base);
+                let document = base.and_then(|(base, _)| differences.document(base, data, chunk.hash));
+                document.map(|document| self.cache_document(document, false)).is_some()
+            }
+            Content::Body => {
+                let base = self.bodies.get(&base);
+                let body = base.and_then(|base| differences.body(base, data, chunk.hash));
+                body.map(|body| self.cache_body(body)).is_some()
+            }
         }
     }
 
@@ -316,53 +379,78 @@ impl Archive {
 
     /// Serves a peer: from memory at once, else after a look on the disk.
     pub fn on_checkpoint_fetch(&mut self, cx: &mut Cx<'_>, from: &NodeId, fetch: &CheckpointFetch) {
-        let held = match fetch.content {
-            Content::Document => self.documents.get(&fetch.hash).map(|(document, _)| document.bytes().as_bytes()),
-            Content::Body => self.bodies.get(&fetch.hash).map(Body::packed),
-        };
-        if let Some(bytes) = held {
-            let message = chunk(fetch.content, fetch.hash, Some(bytes), fetch.offset);
-            self.facts.push(Fact::Send { to: from.clone(), message });
-            return;
-        }
         let key = (fetch.content, fetch.hash);
+        let asked = Asked { by: from.clone(), offset: fetch.offset, base: fetch.base };
+        if self.is_cached(key) {
+            return self.serve(key, &asked);
+        }
         if self.fetches.get(&key).is_some_and(|under_way| under_way.from != *from) {
             let awaited = self.awaited.entry(key).or_default();
             if awaited.len() < AWAITED_MAX {
-                return awaited.push((from.clone(), fetch.offset));
+                return awaited.push(asked);
             }
         }
         let gone = fetch.content == Content::Body && !self.written.contains(&fetch.hash);
         if gone || self.loads.len() >= LOADS_MAX {
-            let message = chunk(fetch.content, fetch.hash, None, fetch.offset);
-            self.facts.push(Fact::Send { to: from.clone(), message });
-            return;
+            return self.serve(key, &asked);
         }
         let waiting = self.loads.entry(key).or_default();
         if waiting.is_empty() {
             cx.fx.push(Effect::Load { content: fetch.content, hash: fetch.hash });
         }
-        waiting.push((from.clone(), fetch.offset));
+        waiting.push(asked);
     }
 
-    /// What was on its way is here, or will not come: answers those who asked meanwhile.
-    fn serve_awaited(&mut self, key: (Content, Hash)) {
+    fn is_cached(&self, (content, hash): (Content, Hash)) -> bool {
+        match content {
+            Content::Document => self.documents.contains_key(&hash),
+            Content::Body => self.bodies.contains_key(&hash),
+        }
+    }
+
+    /// Answers from memory: with what differs from what the asker holds, if that is less.
+    fn serve(&mut self, key: (Content, Hash), asked: &Asked) {
         let (content, hash) = key;
-        for (to, offset) in self.awaited.remove(&key).unwrap_or_default() {
+        let message = asked.base.filter(|_| asked.offset == 0).and_then(|base| self.difference(key, base));
+        let message = message.unwrap_or_else(|| {
             let held = match content {
                 Content::Document => self.documents.get(&hash).map(|(document, _)| document.bytes().as_bytes()),
                 Content::Body => self.bodies.get(&hash).map(Body::packed),
             };
-            let message = chunk(content, hash, held, offset);
-            self.facts.push(Fact::Send { to, message });
+            chunk(content, hash, held, asked.offset)
+        });
+        self.facts.push(Fact::Send { to: asked.by.clone(), message });
+    }
+
+    fn difference(&mut self, (content, hash): (Content, Hash), base: Hash) -> Option<Message> {
+        let (data, whole) = match content {
+            Content::Document => {
+                let (document, base) = (&self.documents.get(&hash)?.0, &self.documents.get(&base)?.0);
+                (self.differences.of_document(base, document), document.bytes().len())
+            }
+            Content::Body => {
+                let (body, base) = (self.bodies.get(&hash)?, self.bodies.get(&base)?);
+                (self.differences.of_body(base, body)?, body.packed().len())
+            }
+        };
+        let total = Some(data.len() as u64);
+        let message = CheckpointBody { content, hash, offset: 0, total, base: Some(base), data };
+        (message.data.len() < whole.min(CHUNK_BYTES)).then_some(Message::CheckpointBody(message))
+    }
+
+    /// What was on its way is here, or will not come: answers those who asked meanwhile.
+    fn serve_awaited(&mut self, key: (Content, Hash)) {
+        for asked in self.awaited.remove(&key).unwrap_or_default() {
+            self.serve(key, &asked);
         }
     }
 
     /// Serves those who waited for the disk; the content stays in memory for their next chunks.
     pub fn on_loaded(&mut self, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
         let bytes = bytes.filter(|bytes| self.take_loaded(content, hash, bytes));
-        for (to, offset) in self.loads.remove(&(content, hash)).unwrap_or_default() {
-            self.facts.push(Fact::Send { to, message: chunk(content, hash, bytes.as_deref(), offset) });
+        for asked in self.loads.remove(&(content, hash)).unwrap_or_default() {
+            let message = chunk(content, hash, bytes.as_deref(), asked.offset);
+            self.facts.push(Fact::Send { to: asked.by, message });
         }
     }
 
@@ -395,7 +483,7 @@ impl Archive {
 
     fn fill(&mut self, cx: &Cx<'_>, from: &NodeId) {
         if let Some(hash) = self.gaps.last().map(|gap| gap.next.hash) {
-            self.fetch(cx, Content::Document, hash, from.clone());
+            self.fetch(cx, Content::Document, hash, None, from.clone());
         }
     }
 
@@ -454,5 +542,6 @@ impl Holdings for Archive {
 fn chunk(content: Content, hash: Hash, bytes: Option<&[u8]>, offset: u64) -> Message {
     let rest = bytes.and_then(|bytes| bytes.get(usize::try_from(offset).ok()?..)).unwrap_or_default();
     let data = rest[..rest.len().min(CHUNK_BYTES)].to_vec();
-    Message::CheckpointBody(CheckpointBody { content, hash, offset, total: bytes.map(|b| b.len() as u64), data })
+    let total = bytes.map(|b| b.len() as u64);
+    Message::CheckpointBody(CheckpointBody { content, hash, offset, total, base: None, data })
 }

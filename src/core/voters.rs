@@ -4,15 +4,24 @@
 //! groups by their own majorities is ZooKeeper's hierarchical quorum.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::id::{NodeId, RegionId, Voter};
 
-/// The voters of a document, by region. At least one region, none of them empty, no node twice.
+/// The voters of a document, by region. At least one region, none of them empty, no node twice. Cheap to clone: at the
+/// top there may be thousands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<RegionId, BTreeSet<Voter>>", into = "BTreeMap<RegionId, BTreeSet<Voter>>")]
-pub struct Voters(BTreeMap<RegionId, BTreeSet<Voter>>);
+pub struct Voters(Arc<Listed>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Listed {
+    regions: BTreeMap<RegionId, BTreeSet<Voter>>,
+    /// The region in which a node votes.
+    homes: BTreeMap<NodeId, RegionId>,
+}
 
 /// Why a set of voters was refused; the document that carries it is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,19 +41,19 @@ impl TryFrom<BTreeMap<RegionId, BTreeSet<Voter>>> for Voters {
         if regions.is_empty() || regions.values().any(BTreeSet::is_empty) {
             return Err(VotersError::Empty);
         }
-        let mut seen = BTreeSet::new();
-        for voter in regions.values().flatten() {
-            if !seen.insert(&voter.node) {
+        let mut homes = BTreeMap::new();
+        for (region, voter) in regions.iter().flat_map(|(region, voters)| voters.iter().map(move |v| (region, v))) {
+            if homes.insert(voter.node.clone(), region.clone()).is_some() {
                 return Err(VotersError::Twice(voter.node.clone()));
             }
         }
-        Ok(Self(regions))
+        Ok(Self(Arc::new(Listed { regions, homes })))
     }
 }
 
 impl From<Voters> for BTreeMap<RegionId, BTreeSet<Voter>> {
     fn from(voters: Voters) -> Self {
-        voters.0
+        Arc::try_unwrap(voters.0).map_or_else(|shared| shared.regions.clone(), |listed| listed.regions)
     }
 }
 
@@ -59,50 +68,63 @@ impl Voters {
 
     /// True if those for whom `says` holds are a majority of regions, each by a majority of its voters.
     pub fn is_quorum(&self, says: impl Fn(&Voter) -> bool) -> bool {
-        let regions = self.0.values().filter(|voters| 2 * voters.iter().filter(|v| says(v)).count() > voters.len());
-        2 * regions.count() > self.0.len()
+        let counted = self.regions().values().filter(|voters| is_majority(voters, &says)).count();
+        2 * counted > self.regions().len()
+    }
+
+    /// True if the region of `voter` counts by those for whom `says` holds. A quorum that lacked this voter's word comes
+    /// about with it only then.
+    pub fn counts_region_of(&self, voter: &Voter, says: impl Fn(&Voter) -> bool) -> bool {
+        let home = self.region_of(&voter.node).and_then(|region| self.regions().get(region));
+        home.is_some_and(|voters| is_majority(voters, &says))
     }
 
     /// True if exactly this identity votes.
     pub fn contains(&self, voter: &Voter) -> bool {
-        self.0.values().any(|voters| voters.contains(voter))
+        self.of_node(&voter.node) == Some(voter)
     }
 
     /// The voting identity of `node`, if it has one.
     pub fn of_node(&self, node: &NodeId) -> Option<&Voter> {
-        self.iter().find(|voter| voter.node == *node)
+        let home = self.regions().get(self.region_of(node)?)?;
+        home.iter().find(|voter| voter.node == *node)
+    }
+
+    /// The region in which `node` votes.
+    pub fn region_of(&self, node: &NodeId) -> Option<&RegionId> {
+        self.0.homes.get(node)
     }
 
     /// All voters, by region and name.
     pub fn iter(&self) -> impl Iterator<Item = &Voter> {
-        self.0.values().flatten()
+        self.regions().values().flatten()
     }
 
     /// How many voters there are.
     pub fn len(&self) -> usize {
-        self.0.values().map(BTreeSet::len).sum()
+        self.0.homes.len()
     }
 
     /// Never true: see the type.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.homes.is_empty()
     }
 
     /// Voters by region.
     pub fn regions(&self) -> &BTreeMap<RegionId, BTreeSet<Voter>> {
-        &self.0
+        &self.0.regions
     }
 
     /// With one more voter in `region`; `None` if the node votes already.
     pub fn with(&self, region: &RegionId, voter: Voter) -> Option<Self> {
-        let mut regions = self.0.clone();
+        let mut regions = self.regions().clone();
         regions.entry(region.clone()).or_default().insert(voter);
         Self::try_from(regions).ok().filter(|voters| voters != self)
     }
 
     /// Without `voter`; `None` if it did not vote or was its region's last.
     pub fn without(&self, voter: &Voter) -> Option<Self> {
-        let mut regions = self.0.clone();
+        let mut regions = self.regions().clone();
         let removed = regions.values_mut().any(|voters| voters.remove(voter));
         Self::try_from(regions).ok().filter(|_| removed)
     }
@@ -110,14 +132,22 @@ impl Voters {
     /// True if quorums of `self` and `next` always intersect (C7): same regions but for at most one, or at
     /// most one voter changed in each; a single region changes at most one voter.
     pub fn may_become(&self, next: &Self) -> bool {
-        let changed_voters = |region: &RegionId| match (self.0.get(region), next.0.get(region)) {
+        if Arc::ptr_eq(&self.0, &next.0) {
+            return true;
+        }
+        let (ours, theirs) = (self.regions(), next.regions());
+        let changed_voters = |region: &RegionId| match (ours.get(region), theirs.get(region)) {
             (Some(a), Some(b)) => a.symmetric_difference(b).count(),
             _ => 0,
         };
-        let regions: BTreeSet<_> = self.0.keys().chain(next.0.keys()).collect();
-        let moved = regions.iter().filter(|r| self.0.contains_key(**r) != next.0.contains_key(**r)).count();
+        let regions: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+        let moved = regions.iter().filter(|r| ours.contains_key(**r) != theirs.contains_key(**r)).count();
         moved <= 1 && regions.iter().all(|region| changed_voters(region) <= 1)
     }
+}
+
+fn is_majority(voters: &BTreeSet<Voter>, says: impl Fn(&Voter) -> bool) -> bool {
+    2 * voters.iter().filter(|voter| says(voter)).count() > voters.len()
 }
 
 #[cfg(test)]

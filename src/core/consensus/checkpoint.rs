@@ -132,6 +132,7 @@ impl Group {
             parent: self.accepted.header().parent,
             hash: self.accepted.hash(),
             document: self.accepted.shared_bytes().into(),
+            difference: Vec::new(),
         });
         let voters = self.voters_of(&self.accepted);
         let missing = voters.iter().filter(|v| **v != self.me && !leading.acks.contains(*v) && wanted(v));
@@ -240,8 +241,9 @@ impl Group {
     fn count_ack(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, voter: Voter) {
         let voters = self.voters_of(&self.accepted);
         let Part::Leader(leading) = &mut self.part else { return };
-        leading.acks.insert(voter);
-        if leading.settled || !voters.is_quorum(|voter| leading.acks.contains(voter)) {
+        leading.acks.insert(voter.clone());
+        let acked = |voter: &Voter| leading.acks.contains(voter);
+        if leading.settled || !voters.counts_region_of(&voter, acked) || !voters.is_quorum(acked) {
             return;
         }
         leading.settled = true;

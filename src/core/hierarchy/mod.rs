@@ -346,15 +346,9 @@ impl Hierarchy {
 
     /// The region in which a node votes, or is about to.
     fn home(&self, node: &NodeId) -> Option<RegionId> {
-        let named = |voters: &Voters| {
-            voters
-                .regions()
-                .iter()
-                .find(|(_, all)| all.iter().any(|v| v.node == *node))
-                .map(|(region, _)| region.clone())
-        };
-        named(&self.group.voters())
-            .or_else(|| self.group.committed().and_then(|document| named(&document.header().voters)))
+        let by = |voters: &Voters| voters.region_of(node).cloned();
+        by(&self.group.voters())
+            .or_else(|| self.group.committed().and_then(|document| by(&document.header().voters)))
             .or_else(|| self.regions.home(node))
     }
 }

@@ -1,31 +1,15 @@
 //! What the top leader sends and hears, by the number of regions.
 
 use super::*;
+use crate::core::archive::Archive;
 use crate::core::consensus::{Contents, Snapshot};
-use crate::core::hard_state::Record;
 use crate::core::hlc::{Hlc, Stamp};
 use crate::core::id::{Hash, Index, PersistSeq, StoreId};
 use crate::core::ledger::document::{Counts, RegionCheckpoint};
-use crate::core::message::agreement::{CheckpointAck, ElectionVote, HeartbeatAck};
+use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, ElectionVote, HeartbeatAck};
 use crate::core::rng::Rng;
+use crate::core::state::system::CheckpointRef;
 use crate::core::time::{Now, Wall};
-
-/// Holds whatever it is given, durably and at once.
-struct Shelf;
-
-impl Holdings for Shelf {
-    fn document(&self, _: &Hash) -> Option<Document> {
-        None
-    }
-
-    fn has_body(&self, _: &Hash) -> bool {
-        true
-    }
-
-    fn adopt(&mut self, document: &Document) -> Vec<Record> {
-        vec![Record::Document(document.clone())]
-    }
-}
 
 fn voter(region: usize, n: usize) -> Voter {
     Voter { node: NodeId::new(&format!("gw-{region:04}-{n}")).unwrap(), store: StoreId((region * 8 + n) as u128) }
@@ -38,6 +22,7 @@ fn region(n: usize) -> RegionId {
 /// A leader of `regions` regions of three voters, and bytes that go out and come in.
 struct Leader {
     top: Hierarchy,
+    archive: Archive,
     writes: Writes,
     rng: Rng,
     now: Mono,
@@ -72,13 +57,14 @@ impl Leader {
         for r in 1..regions {
             top.regions_mut().claim(&region(r), Term(1), &voter(r, 0).node);
         }
-        Self { top, writes: Writes::default(), rng, now, persisted: PersistSeq(0) }
+        let archive = Archive::recover(100, Vec::new(), Vec::new(), &[]);
+        Self { top, archive, writes: Writes::default(), rng, now, persisted: PersistSeq(0) }
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Hierarchy, &mut Cx<'_>, &mut Writes)) {
+    fn act(&mut self, act: impl FnOnce(&mut Hierarchy, &mut Archive, &mut Cx<'_>, &mut Writes)) {
         let mut fx = Vec::new();
         let mut cx = Cx { now: Now { mono: self.now, wall: Wall::from_millis(1) }, rng: &mut self.rng, fx: &mut fx };
-        act(&mut self.top, &mut cx, &mut self.writes);
+        act(&mut self.top, &mut self.archive, &mut cx, &mut self.writes);
         for effect in &fx {
             if let crate::core::effect::Effect::Persist { seq, .. } = effect {
                 self.persisted = *seq;
@@ -90,12 +76,26 @@ impl Leader {
         self.top.group_mut().on_persisted(&mut cx, &mut self.writes);
     }
 
+    /// Proposes a document that names every region's checkpoint.
+    fn propose(&mut self, regions: usize, ahead: u64) {
+        let all = (0..regions).map(|r| checkpoint(r, regions, ahead)).map(|at| {
+            let CheckpointRef { region, index, hash, taken_at, counts } = at;
+            (region, RegionCheckpoint { index, hash, taken_at, counts, stale_ms: None })
+        });
+        let time = Hlc::new(Wall::from_millis(1_700_000_000_000 + 5_000 * ahead), 2);
+        let taken_at = Stamp { time, node: voter(0, 0).node };
+        let contents = Contents::Regions { regions: all.collect(), fused: None };
+        let snapshot = Snapshot { taken_at, counts: Counts::default(), contents };
+        self.act(|top, archive, cx, writes| top.group_mut().propose(cx, writes, archive, snapshot));
+    }
+
     /// Takes what is sent and lets every voter answer, each region in one frame.
     fn round(&mut self) -> Traffic {
         let mut traffic = Traffic::default();
         let facts = self.top.take_facts(&|_| true);
         for fact in facts {
-            let Fact::Send { message, .. } = fact else { continue };
+            let Fact::Send { to, message } = fact else { continue };
+            let message = self.archive.shortened(&voter(0, 0).node, &to, message);
             traffic.frames += 1;
             traffic.sent += bytes(&message);
             let Message::Relay(relay) = message else { continue };
@@ -113,7 +113,7 @@ impl Leader {
             };
             traffic.heard += bytes(&Message::RelayAnswer(back.clone()));
             let heard = self.top.on_relay_answer(self.now, &voter(1, 0), back);
-            self.act(|top, cx, writes| heard.iter().for_each(|m| top.hear(cx, writes, &mut Shelf, m)));
+            self.act(|top, archive, cx, writes| heard.iter().for_each(|m| top.hear(cx, writes, archive, m)));
         }
         traffic
     }
@@ -154,29 +154,93 @@ fn answer(question: &Message, voter: Voter) -> Option<Message> {
 fn measured(regions: usize) -> (Traffic, Traffic, usize) {
     let mut leader = Leader::new(regions);
     leader.now = leader.now + std::time::Duration::from_secs(6);
-    leader.act(|top, cx, writes| top.on_deadline(cx, writes));
+    leader.act(|top, _, cx, writes| top.on_deadline(cx, writes));
     for _ in 0..4 {
         leader.round();
     }
     assert!(leader.top.group().is_settled(), "{regions} regions elect it and commit the genesis");
     leader.round();
     leader.now = leader.now + std::time::Duration::from_millis(500);
-    leader.act(|top, cx, writes| top.on_deadline(cx, writes));
+    leader.act(|top, _, cx, writes| top.on_deadline(cx, writes));
     let beat = leader.round();
-    let at = RegionCheckpoint {
-        index: Index(12_345),
-        hash: Hash::of(b"x"),
-        taken_at: Hlc::new(Wall::from_millis(1_700_000_000_000), 1),
-        counts: Counts { nodes: 100, readings: 1_000 },
-        stale_ms: None,
-    };
-    let all = (0..regions).map(|r| (region(r), at.clone())).collect();
-    let taken_at = Stamp { time: Hlc::new(Wall::from_millis(1_700_000_000_000), 2), node: voter(0, 0).node };
-    let snapshot =
-        Snapshot { taken_at, counts: Counts::default(), contents: Contents::Regions { regions: all, fused: None } };
-    leader.act(|top, cx, writes| top.group_mut().propose(cx, writes, &mut Shelf, snapshot));
+    // All regions, and then every one of them two checkpoints on.
+    leader.propose(regions, 0);
+    leader.round();
+    assert!(leader.top.group().is_settled());
+    // It says at once what is committed.
+    leader.round();
+    leader.propose(regions, 2);
     let proposal = leader.round();
+    assert!(leader.top.group().is_settled());
     (beat, proposal, leader.top.group().accepted().bytes().len())
+}
+
+/// What a region has committed, `ahead` checkpoints later: their ages are spread over the five seconds between them.
+fn checkpoint(n: usize, regions: usize, ahead: u64) -> CheckpointRef {
+    let age_ms = (n * 5_000 / regions) as u64;
+    CheckpointRef {
+        region: region(n),
+        index: Index(12_345 + ahead),
+        hash: Hash::of(format!("{n} {ahead}").as_bytes()),
+        taken_at: Hlc::new(Wall::from_millis(1_700_000_000_000 + 5_000 * ahead - age_ms), 1),
+        counts: Counts { nodes: 100, readings: 1_000 },
+    }
+}
+
+/// What the leader of ten regions proposes to a voter that holds the parent.
+fn told() -> (Document, CheckpointPropose, Document) {
+    let mut leader = Leader::new(10);
+    leader.now = leader.now + std::time::Duration::from_secs(6);
+    leader.act(|top, _, cx, writes| top.on_deadline(cx, writes));
+    for _ in 0..5 {
+        leader.round();
+    }
+    leader.propose(10, 0);
+    leader.round();
+    let parent = leader.top.group().accepted().clone();
+    leader.propose(10, 2);
+    let facts = leader.top.take_facts(&|_| true);
+    let proposed = facts.into_iter().find_map(|fact| match fact {
+        Fact::Send { to, message } => match leader.archive.shortened(&voter(0, 0).node, &to, message) {
+            Message::CheckpointPropose(propose) => Some(propose),
+            _ => None,
+        },
+        Fact::Group(_) => None,
+    });
+    (parent, proposed.expect("its own voters are told"), leader.top.group().accepted().clone())
+}
+
+#[test]
+fn a_voter_makes_the_whole_of_a_difference_or_asks_for_it_and_accepts_nothing_else() {
+    let (parent, propose, document) = told();
+    assert!(propose.document.is_empty() && propose.difference.len() < document.bytes().len() / 3);
+    let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+    let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1) };
+    let cx = Cx { now, rng: &mut rng, fx: &mut fx };
+    let voter = |holds: &[&Document], heard: std::ops::Range<usize>| {
+        let mut archive = Archive::recover(100, holds.iter().copied().cloned().collect(), Vec::new(), &[]);
+        heard.for_each(|r| archive.hear_checkpoint(&checkpoint(r, 10, 2)));
+        archive
+    };
+    // The youngest one was told in full: it need not have been heard of.
+    let whole = voter(&[&parent], 1..10).whole(&cx, &propose).expect("it holds the parent and has heard the rest");
+    assert_eq!((&*whole.document, whole.difference.len()), (document.bytes(), 0));
+    let cases = [(voter(&[], 0..10), "no parent"), (voter(&[&parent], 2..10), "a region not heard of")];
+    for (mut archive, why) in cases {
+        assert_eq!(archive.whole(&cx, &propose), None, "{why}");
+        let facts = archive.take_facts();
+        let asked = |fact: &crate::core::archive::Fact| match fact {
+            crate::core::archive::Fact::Send { to, message: Message::CheckpointFetch(fetch) } => {
+                *to == propose.leader && fetch.hash == propose.hash && fetch.base.is_none()
+            }
+            _ => false,
+        };
+        assert!(facts.iter().any(asked), "{why}: {facts:?}");
+        assert_eq!(archive.take_proposal(propose.hash), None);
+    }
+    let mut lie = propose.clone();
+    *lie.difference.last_mut().unwrap() ^= 1;
+    assert_eq!(voter(&[&parent], 0..10).whole(&cx, &lie), None, "its hash is not what was promised");
 }
 
 /// Prints what is measured, and holds heartbeats and documents to growing with the number of regions.
@@ -191,6 +255,7 @@ fn grows_with_regions(sizes: &[usize]) {
             assert!(ratio(beat.sent + beat.heard, last.sent + last.heard) < 11.5);
             assert!(ratio(document, size) < 11.0);
         }
+        assert!(proposal.sent / (regions - 1) < document / 4 + 3_000, "whoever holds the parent is told what differs");
         before = Some((beat, document));
     }
 }

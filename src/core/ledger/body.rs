@@ -45,8 +45,12 @@ impl Body {
             nodes.insert(key.origin);
         }
         counts.nodes = nodes.len() as u64;
-        let packed = lz4_flex::block::compress_prepend_size(&text).into();
-        (Self { hash: Hash::of(&text), packed }, counts)
+        (Self::of_text(&text), counts)
+    }
+
+    /// Packs a text that stands for itself: whoever expects a certain body compares the hash.
+    pub fn of_text(text: &[u8]) -> Self {
+        Self { hash: Hash::of(text), packed: lz4_flex::block::compress_prepend_size(text).into() }
     }
 
     /// Takes packed bytes that must hash, unpacked, to `expected`.
@@ -70,6 +74,11 @@ impl Body {
     /// The bytes as they are kept and sent.
     pub fn packed(&self) -> &[u8] {
         &self.packed
+    }
+
+    /// Length of the text.
+    pub fn text_len(&self) -> usize {
+        self.packed.first_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize)
     }
 
     /// The text: one entry a line, in key order.

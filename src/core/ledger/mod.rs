@@ -3,4 +3,5 @@
 //! Who may add to it is `consensus`'s business; here is only what the bytes are.
 
 pub mod body;
+pub mod difference;
 pub mod document;

@@ -131,8 +131,11 @@ pub struct CheckpointPropose {
     pub parent: Option<Hash>,
     /// Its identity.
     pub hash: Hash,
-    /// Its exact bytes.
+    /// Its exact bytes; empty where `difference` stands for them.
     pub document: Text,
+    /// How it is made from the parent, for who holds that; whoever cannot make it fetches the whole.
+    #[serde(default, with = "base64_bytes", skip_serializing_if = "Vec::is_empty")]
+    pub difference: Vec<u8>,
 }
 
 /// Answers a proposal.
@@ -195,6 +198,9 @@ pub struct CheckpointFetch {
     pub hash: Hash,
     /// Bytes held already.
     pub offset: u64,
+    /// One of the same kind that the asker holds: what differs from it will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Hash>,
 }
 
 /// A chunk of what was asked for.
@@ -208,6 +214,9 @@ pub struct CheckpointBody {
     pub offset: u64,
     /// Length of the whole; absent if the answerer does not hold it (any more).
     pub total: Option<u64>,
+    /// Present if this is not the thing itself, but how it is made from that one, in one chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Hash>,
     /// The chunk.
     #[serde(with = "base64_bytes")]
     pub data: Vec<u8>,

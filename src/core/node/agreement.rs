@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::core::archive;
-use crate::core::consensus::{self, Contents, Member, Snapshot};
+use crate::core::consensus::{self, Contents, Group, Member, Snapshot};
 use crate::core::cx::Cx;
 use crate::core::hard_state::Position;
 use crate::core::hierarchy::is_own;
 use crate::core::hlc::Stamp;
-use crate::core::id::{GroupId, Index, LinkId, NodeId};
+use crate::core::id::{GroupId, Hash, Index, LinkId, NodeId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::Message;
@@ -52,8 +52,17 @@ impl Node {
             Message::HeartbeatAck(m) => group.on_heartbeat_ack(cx, writes, m),
             Message::ElectionRequest(m) => group.on_election_request(cx, writes, m),
             Message::ElectionVote(m) => group.on_election_vote(cx, writes, archive, m),
-            Message::CheckpointPropose(m) => group.on_checkpoint_propose(cx, writes, archive, m),
-            Message::CheckpointAck(m) => group.on_checkpoint_ack(cx, writes, m),
+            Message::CheckpointPropose(m) => {
+                if let Some(whole) = archive.whole(cx, m) {
+                    group.on_checkpoint_propose(cx, writes, archive, &whole);
+                }
+            }
+            Message::CheckpointAck(m) => {
+                group.on_checkpoint_ack(cx, writes, m);
+                if archive.wants_whole(m) {
+                    group.remind(|voter| *voter == m.voter);
+                }
+            }
             _ => {}
         }
     }
@@ -66,7 +75,8 @@ impl Node {
             }
             consensus::Fact::Fetch { content, hash, from } => {
                 let from = self.within_reach(cx, from);
-                self.archive.fetch(cx, content, hash, from);
+                let held = self.group.as_ref().map(Group::newest);
+                self.archive.fetch(cx, content, hash, held, from);
             }
             consensus::Fact::WantCheckpoint => self.propose(cx),
             consensus::Fact::Committed { position, document } => self.on_committed(cx, position, &document),
@@ -78,6 +88,7 @@ impl Node {
 
     /// Voters are linked to each other; a newcomer that is to become one is not yet.
     fn send_wanted(&mut self, cx: &mut Cx<'_>, to: &NodeId, message: Message) {
+        let message = self.archive.shortened(&self.me.node, to, message);
         if self.sessions.link_of(to).is_none() {
             self.gossip.want(cx.now.mono, to);
         }
@@ -90,6 +101,7 @@ impl Node {
             archive::Fact::Arrived { content, hash, from } => {
                 if content == Content::Document {
                     self.on_maybe_genesis(cx, hash);
+                    self.go_on_proposed(cx, hash);
                 }
                 if let Some(group) = &mut self.group {
                     group.on_content(cx, &mut self.writes, &mut self.archive, &from);
@@ -103,6 +115,19 @@ impl Node {
                     self.write(cx, records);
                 }
             }
+        }
+    }
+
+    /// A document has come; a proposal of it may wait for it.
+    fn go_on_proposed(&mut self, cx: &mut Cx<'_>, hash: Hash) {
+        let Some(propose) = self.archive.take_proposal(hash) else { return };
+        let (writes, archive) = (&mut self.writes, &mut self.archive);
+        match (&propose.group, &mut self.group, &mut self.hierarchy) {
+            (GroupId::Region(_), Some(group), _) => group.on_checkpoint_propose(cx, writes, archive, &propose),
+            (GroupId::Top, _, Some(hierarchy)) => {
+                hierarchy.hear(cx, writes, archive, &Message::CheckpointPropose(propose));
+            }
+            _ => {}
         }
     }
 
@@ -153,9 +178,7 @@ impl Node {
             let (region, header) = (self.params.region.clone(), document.header());
             let (taken_at, counts) = (header.taken_at.time, header.counts);
             let checkpoint = CheckpointRef { region, index: position.index, hash: position.hash, taken_at, counts };
-            if let Some(hierarchy) = &mut self.hierarchy {
-                hierarchy.regions_mut().committed(checkpoint.clone());
-            }
+            self.note_checkpoint(&checkpoint);
             self.publish(cx, system::channel(system::CHECKPOINT), Value::of(&checkpoint));
             self.say_region(cx, position.index);
             self.publish_summary(cx);

@@ -43,7 +43,7 @@ impl Node {
         }
         let Some(from) = self.sessions.name_on(by).cloned() else { return };
         self.joining = Some(Joining::Fetching(cluster));
-        self.archive.fetch(cx, Content::Document, cluster, from);
+        self.archive.fetch(cx, Content::Document, cluster, None, from);
     }
 
     /// A document has come; it may be the genesis we wait for.

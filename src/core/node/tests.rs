@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::event::Ack;
 use crate::core::id::{Index, StoreId};
+use crate::core::message::agreement::{CheckpointPropose, Content};
 use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
@@ -359,4 +360,72 @@ fn nodes_of_two_releases_work_together_while_they_have_a_version_in_common_and_e
     world.run_until(SECONDS(20), |w| told(w) && w.committed("gw-4") >= Some(Index(2)));
     assert!(told(&world), "the older one refuses in words");
     assert!(world.committed("gw-4") >= Some(Index(2)), "those that speak 2 as well take it in");
+}
+
+/// The proposals told to these nodes from now on reach them as an older release reads them: it knows no differences.
+fn older(names: &'static [&str]) -> Box<Tamper> {
+    Box::new(|_, to, message| match message {
+        Message::CheckpointPropose(propose) if names.contains(&to) => {
+            Some(Message::CheckpointPropose(CheckpointPropose { difference: Vec::new(), ..propose }))
+        }
+        other => Some(other),
+    })
+}
+
+/// Messages said since the checkpoint of this index was first proposed, until the leader has committed it.
+fn said_of_one_checkpoint(world: &mut World) -> Vec<Message> {
+    let leader = world.leader().unwrap();
+    let next = world.committed(&leader).unwrap().next();
+    world.said.clear();
+    let due = world.now.mono + SECONDS(5) + Duration::from_millis(200);
+    world.run_until(SECONDS(6), |w| w.committed(&leader) >= Some(next) && w.said.len() > 20);
+    assert!(world.now.mono < due, "no second attempt an election timeout later was needed");
+    world.said.drain(..).map(|(_, message)| message).collect()
+}
+
+#[test]
+fn voters_are_told_what_differs_and_an_older_release_the_whole_at_once() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(2))));
+    let proposals = |said: Vec<Message>| {
+        let whole = said.iter().filter_map(|message| match message {
+            Message::CheckpointPropose(propose) => Some(propose.difference.is_empty() && !propose.document.is_empty()),
+            _ => None,
+        });
+        whole.collect::<Vec<bool>>()
+    };
+    assert_eq!(proposals(said_of_one_checkpoint(&mut world)), [false, false]);
+    world.tamper = older(&THREE);
+    let told = proposals(said_of_one_checkpoint(&mut world));
+    assert_eq!(told.iter().filter(|whole| **whole).count(), 2, "{told:?}");
+    world.tamper = Box::new(|_, _, message| Some(message));
+    assert_eq!(proposals(said_of_one_checkpoint(&mut world)), [false, false]);
+}
+
+#[test]
+fn an_observer_is_sent_what_differs_and_the_whole_if_that_does_not_fit() {
+    let mut world = World::new(&THREE);
+    world.start("gw-4", &THREE, 4);
+    world.run_until(SECONDS(30), |w| w.committed("gw-4") >= Some(Index(3)));
+    let bodies = |w: &World| {
+        let sent = w.said.iter().filter_map(|(_, message)| match message {
+            Message::CheckpointBody(chunk) if chunk.content == Content::Document => Some(chunk.base.is_some()),
+            _ => None,
+        });
+        sent.collect::<Vec<bool>>()
+    };
+    let held = world.committed("gw-4").unwrap();
+    world.said.clear();
+    world.run_until(SECONDS(7), |w| w.committed("gw-4") > Some(held));
+    assert_eq!(bodies(&world), [true]);
+    world.tamper = Box::new(|_, _, message| match message {
+        Message::CheckpointBody(mut chunk) if chunk.base.is_some() => {
+            chunk.data.reverse();
+            Some(Message::CheckpointBody(chunk))
+        }
+        other => Some(other),
+    });
+    world.said.clear();
+    world.run_until(SECONDS(7), |w| w.committed("gw-4") > Some(held.next()));
+    assert_eq!(bodies(&world), [true, false], "what does not make the document is asked for whole, at once");
 }

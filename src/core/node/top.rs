@@ -17,7 +17,7 @@ use crate::core::message::agreement::Content;
 use crate::core::message::relay::{Relay, RelayAnswer};
 use crate::core::node::Node;
 use crate::core::state::entry::Value;
-use crate::core::state::system::{self, Meaning, RegionVoters, TopClaim};
+use crate::core::state::system::{self, CheckpointRef, Meaning, RegionVoters, TopClaim};
 
 /// Region checkpoints that may be missed before a global document calls the region's newest one stale.
 const STALE_AFTER: u32 = 3;
@@ -46,7 +46,26 @@ impl Node {
     pub(super) fn on_top_message(&mut self, cx: &mut Cx<'_>, sender: &Voter, message: &Message) {
         let Some(hierarchy) = &mut self.hierarchy else { return };
         hierarchy.asked_directly(&sender.node, message);
-        hierarchy.hear(cx, &mut self.writes, &mut self.archive, message);
+        self.hear_at_top(cx, message);
+    }
+
+    /// Feeds the top group what was said to it, a proposal once its document is whole.
+    fn hear_at_top(&mut self, cx: &mut Cx<'_>, message: &Message) {
+        let Some(hierarchy) = &mut self.hierarchy else { return };
+        let (writes, archive) = (&mut self.writes, &mut self.archive);
+        match message {
+            Message::CheckpointPropose(propose) => {
+                if let Some(whole) = archive.whole(cx, propose) {
+                    hierarchy.hear(cx, writes, archive, &Message::CheckpointPropose(whole));
+                }
+            }
+            message => hierarchy.hear(cx, writes, archive, message),
+        }
+        if let Message::CheckpointAck(ack) = message
+            && archive.wants_whole(ack)
+        {
+            hierarchy.group_mut().remind(|voter| *voter == ack.voter);
+        }
     }
 
     pub(super) fn on_relay(&mut self, cx: &mut Cx<'_>, link: LinkId, relay: &Relay) {
@@ -56,7 +75,7 @@ impl Node {
         let mine = hierarchy.on_relay(cx.now.mono, &sender, relay, &|node| sessions.link_of(node).is_some());
         match mine {
             Some(Message::CheckpointFetch(fetch)) => self.archive.on_checkpoint_fetch(cx, &relay.asker, &fetch),
-            Some(message) => hierarchy.hear(cx, &mut self.writes, &mut self.archive, &message),
+            Some(message) => self.hear_at_top(cx, &message),
             None => {}
         }
     }
@@ -70,7 +89,7 @@ impl Node {
                     let peers = self.sessions.peers();
                     self.archive.on_relayed_body(cx, chunk, &peers);
                 }
-                message => hierarchy.hear(cx, &mut self.writes, &mut self.archive, &message),
+                message => self.hear_at_top(cx, &message),
             }
         }
     }
@@ -88,7 +107,7 @@ impl Node {
         for fact in facts {
             match fact {
                 hierarchy::Fact::Send { to, message } => match self.sessions.link_of(&to) {
-                    Some(link) => cx.send(link, message),
+                    Some(link) => cx.send(link, self.archive.shortened(&self.me.node, &to, message)),
                     None => self.gossip.want(cx.now.mono, &to),
                 },
                 hierarchy::Fact::Group(fact) => self.on_top_fact(cx, fact),
@@ -97,12 +116,23 @@ impl Node {
         any
     }
 
+    /// A region's checkpoint is known to be committed there.
+    pub(super) fn note_checkpoint(&mut self, checkpoint: &CheckpointRef) {
+        if let Some(hierarchy) = &mut self.hierarchy {
+            hierarchy.regions_mut().committed(checkpoint.clone());
+            self.archive.hear_checkpoint(checkpoint);
+        }
+    }
+
     fn on_top_fact(&mut self, cx: &mut Cx<'_>, fact: consensus::Fact) {
         match fact {
             consensus::Fact::Send { .. } | consensus::Fact::Ask { .. } => {
                 unreachable!("the hierarchy sends by itself")
             }
-            consensus::Fact::Fetch { content, hash, from } => self.archive.fetch(cx, content, hash, from),
+            consensus::Fact::Fetch { content, hash, from } => {
+                let held = self.hierarchy.as_ref().map(|hierarchy| hierarchy.group().newest());
+                self.archive.fetch(cx, content, hash, held, from);
+            }
             consensus::Fact::WantCheckpoint => self.propose_global(cx),
             consensus::Fact::Committed { position, document } => self.on_global_committed(cx, position, &document),
             consensus::Fact::LeadershipChanged => self.on_top_leadership(cx),
@@ -170,7 +200,7 @@ impl Node {
         let Some(hierarchy) = &mut self.hierarchy else { return };
         match meaning {
             Meaning::Leader(claim) => hierarchy.on_region_leader(&claim.region, claim.term, origin),
-            Meaning::Checkpoint(checkpoint) => hierarchy.regions_mut().committed(checkpoint.clone()),
+            Meaning::Checkpoint(checkpoint) => self.note_checkpoint(checkpoint),
             Meaning::Voters(voters) => hierarchy.regions_mut().voting(voters.clone()),
             Meaning::Top(claim) => {
                 hierarchy.regions_mut().claim_top(claim.term, origin);
@@ -277,7 +307,7 @@ impl Node {
                 }
             };
             match (missing, document) {
-                (Some((content, hash)), _) => self.archive.fetch(cx, content, hash, from.clone()),
+                (Some((content, hash)), _) => self.archive.fetch(cx, content, hash, None, from.clone()),
                 (None, Some(document)) => self.take_up_at(cx, group, document),
                 (None, None) => {}
             }
