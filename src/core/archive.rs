@@ -7,15 +7,16 @@
 
 mod differences;
 mod proposals;
+mod retention;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::core::consensus::Holdings;
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::hard_state::{HeldBody, Position, Record};
-use crate::core::id::{GroupId, Hash, Index, NodeId};
+use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId};
 use crate::core::ledger::body::{BODY_BYTES_MAX, Body};
 use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document};
 use crate::core::message::Message;
@@ -26,6 +27,7 @@ use crate::core::time::Mono;
 
 use differences::Differences;
 use proposals::Proposals;
+use retention::Retention;
 
 /// What the archive wants of the node around it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,23 +52,15 @@ const BODIES_CACHED: usize = 2;
 const AWAITED_MAX: usize = 64;
 /// Fetches of peers that may wait for our disk at a time.
 const LOADS_MAX: usize = 64;
-/// Hours for which one body each is kept.
-const HOURS_KEPT: usize = 7 * 24;
 
 /// Documents and bodies of one node.
 #[derive(Debug)]
 pub struct Archive {
-    bodies_kept: usize,
     documents: BTreeMap<Hash, (Document, bool)>,
     document_age: VecDeque<Hash>,
     bodies: BTreeMap<Hash, Body>,
     body_age: VecDeque<Hash>,
-    /// Bodies that are durable, or asked to be.
-    written: BTreeSet<Hash>,
-    /// Written for a document that is not committed yet.
-    tentative: BTreeMap<Hash, Index>,
-    newest: BTreeMap<Index, HeldBody>,
-    hourly: BTreeMap<u64, HeldBody>,
+    retention: Retention,
     fetches: BTreeMap<(Content, Hash), Fetch>,
     loads: BTreeMap<(Content, Hash), Vec<Asked>>,
     /// Peers that asked for what is on its way to us: documents run down the tree by which their announcement came.
@@ -107,19 +101,26 @@ struct Gap {
 }
 
 impl Archive {
-    /// Takes up what a store holds. `gaps` are found from `ledger`, ascending positions of one group, and the
-    /// documents at their upper edges as far as they are at hand.
-    pub fn recover(bodies_kept: usize, documents: Vec<Document>, bodies: Vec<Body>, held: &[HeldBody]) -> Self {
+    /// Takes up what a store of this region's holds: documents that were accepted or committed with their bodies, and
+    /// which other bodies there are.
+    pub fn recover(
+        region: &RegionId,
+        bodies_kept: usize,
+        documents: Vec<Document>,
+        bodies: Vec<Body>,
+        held: &[HeldBody],
+    ) -> Self {
+        let elsewhere = |document: &&Document| match &document.header().group {
+            GroupId::Region(of) => of != region,
+            GroupId::Top => false,
+        };
+        let retention = Retention::recover(bodies_kept, held, documents.iter().filter(elsewhere));
         let mut archive = Self {
-            bodies_kept,
+            retention,
             documents: BTreeMap::new(),
             document_age: VecDeque::new(),
             bodies: BTreeMap::new(),
             body_age: VecDeque::new(),
-            written: held.iter().map(|held| held.hash).collect(),
-            tentative: BTreeMap::new(),
-            newest: held.iter().map(|held| (held.index, *held)).collect(),
-            hourly: BTreeMap::new(),
             fetches: BTreeMap::new(),
             loads: BTreeMap::new(),
             awaited: BTreeMap::new(),
@@ -132,7 +133,7 @@ impl Archive {
             archive.cache_document(document, true);
         }
         for body in bodies {
-            archive.written.insert(body.hash());
+            archive.retention.write(body.hash());
             archive.cache_body(body);
         }
         archive
@@ -152,7 +153,7 @@ impl Archive {
         for _ in BODIES_CACHED..self.body_age.len() {
             let Some(old) = self.body_age.pop_front() else { break };
             // A body that is nowhere else stays a little longer: its document may be about to come.
-            if self.written.contains(&old) || self.body_age.len() > 2 * BODIES_CACHED {
+            if self.retention.is_written(&old) || self.body_age.len() > 2 * BODIES_CACHED {
                 self.bodies.remove(&old);
             } else {
                 self.body_age.push_back(old);
@@ -183,53 +184,32 @@ impl Archive {
 
     /// Whether the body of this hash can be had from this node.
     pub fn holds_body(&self, hash: &Hash) -> bool {
-        self.bodies.contains_key(hash) || self.written.contains(hash)
+        self.bodies.contains_key(hash) || self.retention.is_written(hash)
     }
 
     /// Takes note that a document is committed: what is to be written about the body it names, and about bodies
     /// that are no longer kept. The body named by what is `accepted` stays, however old: whoever may have to
     /// propose it again must be able to hand it out.
     pub fn on_committed(&mut self, document: &Document, accepted: Option<Hash>) -> Vec<Record> {
-        let header = document.header();
-        let Some(hash) = header.body else { return Vec::new() };
-        let held = HeldBody { index: header.index, taken_at: header.taken_at.time.wall(), hash };
-        self.newest.insert(held.index, held);
-        let mut records = vec![Record::KeepBody(held)];
-        let over = |hash: &Hash, index: Index| index <= held.index && Some(*hash) != accepted;
-        let superseded: Vec<Hash> =
-            self.tentative.iter().filter(|(hash, index)| over(hash, **index)).map(|(hash, _)| *hash).collect();
-        let mut gone: Vec<Hash> = Vec::new();
-        for hash in superseded {
-            self.tentative.remove(&hash);
-            gone.push(hash);
-        }
-        while self.newest.len() > self.bodies_kept.max(1) {
-            let Some((_, old)) = self.newest.pop_first() else { break };
-            // The first of its hour stands for the hour.
-            let hour = old.taken_at.as_millis() / 3_600_000;
-            self.hourly.entry(hour).or_insert(old);
-            if Some(old.hash) == accepted {
-                self.tentative.insert(old.hash, old.index);
-            }
-            gone.push(old.hash);
-        }
-        while self.hourly.len() > HOURS_KEPT {
-            gone.extend(self.hourly.pop_first().map(|(_, old)| old.hash));
-        }
-        gone.sort_unstable();
-        gone.dedup();
-        gone.retain(|hash| !self.is_kept(hash) && self.written.contains(hash));
-        for hash in gone {
-            self.written.remove(&hash);
-            self.bodies.remove(&hash);
-            records.push(Record::DropBody(hash));
-        }
-        records
+        let Some(hash) = document.header().body else { return Vec::new() };
+        let (held, gone) = self.retention.on_committed(document, hash, accepted);
+        self.drop_bodies(held, gone)
     }
 
-    fn is_kept(&self, hash: &Hash) -> bool {
-        self.newest.values().chain(self.hourly.values()).any(|held| held.hash == *hash)
-            || self.tentative.contains_key(hash)
+    /// Takes note that a global document is committed: the body of what it names of this region is kept as long as
+    /// others like it. Same as above, as far as it is held.
+    pub fn on_global(&mut self, document: &Document, region: &RegionId) -> Vec<Record> {
+        let named = document.header().regions.get(region).and_then(|at| self.documents.get(&at.hash));
+        let Some((named, _)) = named else { return Vec::new() };
+        let kept = self.retention.on_named(document, named);
+        kept.map(|(held, gone)| self.drop_bodies(held, gone)).unwrap_or_default()
+    }
+
+    fn drop_bodies(&mut self, held: HeldBody, gone: Vec<Hash>) -> Vec<Record> {
+        gone.iter().for_each(|hash| {
+            self.bodies.remove(hash);
+        });
+        std::iter::once(Record::KeepBody(held)).chain(gone.into_iter().map(Record::DropBody)).collect()
     }
 
     /// A region's checkpoint is heard of: global documents are told by it.
@@ -390,7 +370,7 @@ impl Archive {
                 return awaited.push(asked);
             }
         }
-        let gone = fetch.content == Content::Body && !self.written.contains(&fetch.hash);
+        let gone = fetch.content == Content::Body && !self.retention.is_written(&fetch.hash);
         if gone || self.loads.len() >= LOADS_MAX {
             return self.serve(key, &asked);
         }
@@ -529,10 +509,10 @@ impl Holdings for Archive {
             records.push(Record::Document(document.clone()));
         }
         if let Some(hash) = document.header().body {
-            self.tentative.insert(hash, document.header().index);
-            if let Some(body) = self.bodies.get(&hash).filter(|_| !self.written.contains(&hash)) {
+            self.retention.want(hash, document.header().index);
+            if let Some(body) = self.bodies.get(&hash).filter(|_| !self.retention.is_written(&hash)) {
                 records.push(Record::Body(body.clone()));
-                self.written.insert(hash);
+                self.retention.write(hash);
             }
         }
         records

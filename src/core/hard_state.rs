@@ -96,6 +96,9 @@ pub struct HeldBody {
     pub taken_at: Wall,
     /// The body.
     pub hash: Hash,
+    /// When the newest committed global document that names the checkpoint was taken, and its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<(Wall, Index)>,
 }
 
 /// What a store gives back when a node starts on it.

@@ -57,7 +57,7 @@ impl Leader {
         for r in 1..regions {
             top.regions_mut().claim(&region(r), Term(1), &voter(r, 0).node);
         }
-        let archive = Archive::recover(100, Vec::new(), Vec::new(), &[]);
+        let archive = Archive::recover(&region(0), 100, Vec::new(), Vec::new(), &[]);
         Self { top, archive, writes: Writes::default(), rng, now, persisted: PersistSeq(0) }
     }
 
@@ -218,7 +218,7 @@ fn a_voter_makes_the_whole_of_a_difference_or_asks_for_it_and_accepts_nothing_el
     let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1) };
     let cx = Cx { now, rng: &mut rng, fx: &mut fx };
     let voter = |holds: &[&Document], heard: std::ops::Range<usize>| {
-        let mut archive = Archive::recover(100, holds.iter().copied().cloned().collect(), Vec::new(), &[]);
+        let mut archive = Archive::recover(&region(0), 100, holds.iter().copied().cloned().collect(), Vec::new(), &[]);
         heard.for_each(|r| archive.hear_checkpoint(&checkpoint(r, 10, 2)));
         archive
     };
@@ -266,7 +266,7 @@ fn heartbeats_of_the_top_leader_and_documents_grow_with_regions_and_not_faster()
 }
 
 #[test]
-#[ignore = "takes minutes: `cargo test --release -- --ignored --nocapture thousand`"]
+#[ignore = "takes half a minute: `cargo test --release -- --ignored --nocapture thousand`"]
 fn they_do_so_up_to_a_thousand_regions() {
     grows_with_regions(&[10, 100, 1_000]);
 }

@@ -200,6 +200,9 @@ impl Node {
     pub(super) fn note_committed(&mut self, cx: &mut Cx<'_>, group: &GroupId, position: Position, document: &Document) {
         let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
         let mut records = self.archive.on_committed(document, accepted);
+        if *group == GroupId::Top {
+            records.extend(self.archive.on_global(document, &self.params.region));
+        }
         let below = self.newest_below(group, position.index);
         let from = self.within_reach(cx, document.header().proposer.clone());
         self.archive.note_gap(cx, group, document, below, &from);

@@ -102,8 +102,8 @@ impl Node {
         let sessions = Sessions::new(&params, identity.id, rng.bits() as u32, recovered.cluster);
         let bodies = recovered.bodies.clone();
         let documents = recovered.documents.clone();
-        let archive =
-            Archive::recover(params.consensus.bodies_kept, documents.clone(), bodies.clone(), &recovered.bodies_held);
+        let (region, kept) = (&params.region, params.consensus.bodies_kept);
+        let archive = Archive::recover(region, kept, documents.clone(), bodies.clone(), &recovered.bodies_held);
         let mut node = Self {
             me,
             writes: Writes::default(),

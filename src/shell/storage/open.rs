@@ -201,7 +201,7 @@ impl Storage {
             }
         }
         // The newest readings held stand in for what this node had learned of the others.
-        let newest = recovered.bodies_held.iter().max().map(|held| held.hash);
+        let newest = recovered.bodies_held.iter().max_by_key(|held| held.taken_at).map(|held| held.hash);
         if let Some(hash) = newest.filter(|hash| bodies.iter().all(|body| body.hash() != *hash)) {
             bodies.extend(self.body(&hash).ok().flatten());
         }

@@ -103,7 +103,8 @@ impl Storage {
         records.extend(own.into_iter().map(Record::Own));
         let readings = body.as_ref().map(|_| header.counts.readings);
         if let Some(body) = body {
-            let held = HeldBody { index: Index(0), taken_at: header.taken_at.time.wall(), hash: body.hash() };
+            let taken_at = header.taken_at.time.wall();
+            let held = HeldBody { index: Index(0), taken_at, hash: body.hash(), global: None };
             records.extend([Record::Body(body), Record::KeepBody(held)]);
         }
         fresh.commit(vec![(PersistSeq(1), records)])?;

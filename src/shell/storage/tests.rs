@@ -46,7 +46,7 @@ fn a_store_gives_back_what_was_written() {
     assert!(first.identity.fresh);
     let (key, kept) = entry().into_parts();
     let (body, _) = Body::of([(key.borrowed(), &kept)].into_iter());
-    let held = HeldBody { index: Index(1), taken_at: Wall::from_millis(5), hash: body.hash() };
+    let held = HeldBody { index: Index(1), taken_at: Wall::from_millis(5), hash: body.hash(), global: None };
     let mark = Hlc::new(Wall::from_millis(1_700_000_000_000), 0);
     let mut records = founding();
     records.extend([Record::ClockMark(mark), Record::Own(entry()), Record::Body(body.clone()), Record::KeepBody(held)]);
