@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::cli::bench::flood::Flooded;
 use crate::cli::bench::mark::Mark;
 use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
 use crate::cli::bench::raw;
@@ -85,7 +86,8 @@ pub async fn obey(mut member: Member, mut orders: mpsc::UnboundedReceiver<Order>
 
 /// What a node holds, noted on its own task.
 #[derive(Default)]
-struct Held {
+pub(super) struct Held {
+    pub flooded: Flooded,
     notes: Vec<(u64, usize, u64)>,
     /// One above the newest update held of each writer.
     newest: Vec<u64>,
@@ -106,7 +108,7 @@ impl Held {
     }
 }
 
-type SharedHeld = Arc<Mutex<Held>>;
+pub(super) type SharedHeld = Arc<Mutex<Held>>;
 
 /// The nodes of one member.
 #[derive(Default)]
@@ -114,8 +116,8 @@ pub struct Member {
     /// Without sockets, if it is not to have any.
     memory: Option<MemoryNet>,
     bound: Vec<(NodePlan, Listener, Params)>,
-    nodes: Vec<(usize, NodeHandle)>,
-    held: Vec<SharedHeld>,
+    pub(super) nodes: Vec<(usize, NodeHandle)>,
+    pub(super) held: Vec<SharedHeld>,
 }
 
 impl Member {
@@ -139,6 +141,11 @@ impl Member {
                 let (latencies_us, missed) = pace::on_own_thread(writing).await?;
                 Ok(Told::WroteRaw { latencies_us, missed })
             }
+            Order::Flood { flood } => self.flood(flood).await.map(|share| Told::Flooded { share }),
+            Order::Heat { writer, millis, first } => {
+                self.heat(writer, millis, first).await.map(|heat| Told::Heated { heat })
+            }
+            Order::Cool { value } => self.cool(value).await.map(|heard| Told::Cooled { heard }),
         }
     }
 
@@ -295,7 +302,7 @@ impl Member {
         behind.into_iter().map(|i| self.nodes[i].0).collect()
     }
 
-    fn traffic(&self) -> Traffic {
+    pub(super) fn traffic(&self) -> Traffic {
         let mut traffic = Traffic::default();
         for (_, node) in &self.nodes {
             let of = |kind: &&'static str| ((*kind).to_owned(), node.metrics().frames("in", kind));
@@ -306,7 +313,7 @@ impl Member {
 }
 
 /// The reading that an update is: its number as the value, padded to the asked size.
-fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
+pub fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
     let reading = Reading::new(update as f64, time);
     let natural = serde_json::to_vec(&reading).expect("a reading is JSON").len();
     // `,"note":""` takes ten bytes of its own.
@@ -317,14 +324,15 @@ fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
 
 /// Notes what a node comes to hold.
 fn note(observed: Observed<'_>, held: &SharedHeld) {
-    if let Observed::Changed(key, entry) = observed
-        && key.channel.as_str() == CHANNEL
-    {
-        let at_us = machine_micros();
+    let Observed::Changed(key, entry) = observed else { return };
+    let at_us = machine_micros();
+    if key.channel.as_str() == CHANNEL {
         let update = entry.value.reading().and_then(|reading| reading.value);
         if let Some((update, writer)) = update.zip(place(key.origin.as_str())) {
             held.lock().expect("no holder panics").note(update as u64, writer, at_us);
         }
+    } else if !key.channel.is_system() {
+        held.lock().expect("no holder panics").flooded.note(key, entry, at_us);
     }
 }
 
@@ -361,7 +369,7 @@ pub fn resident_kib() -> Option<u64> {
 }
 
 /// Processor time that this process has used, in µs.
-fn cpu_us() -> u64 {
+pub fn cpu_us() -> u64 {
     // SAFETY: all-zero is a valid rusage, and the pointer is to our own.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

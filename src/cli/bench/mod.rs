@@ -4,6 +4,7 @@ mod checkpoint;
 mod convergence;
 mod crew;
 mod failover;
+mod flood;
 mod fusion;
 pub mod host;
 mod mark;
@@ -12,6 +13,7 @@ mod plan;
 mod raw;
 mod reconcile;
 mod svg;
+mod throughput;
 
 use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;
@@ -39,6 +41,8 @@ enum What {
     Fusion(fusion::FusionArgs),
     /// What two nodes say to each other to mend the keys in which they differ
     Reconcile(reconcile::ReconcileArgs),
+    /// Updates a second that one node accepts and all come to hold, and how far behind one hot key is
+    Throughput(throughput::ThroughputArgs),
     /// A process of a benchmark: takes orders on stdin
     #[command(hide = true)]
     Member,
@@ -51,6 +55,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
         What::Checkpoint(args) => measure(checkpoint::run(cx, args)),
         What::Fusion(args) => fusion::run(cx, args),
         What::Reconcile(args) => reconcile::run(cx, &args),
+        What::Throughput(args) => measure(throughput::run(cx, args)),
         What::Member => member::run(),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::bench::flood::{Flood, FloodShare, Heard, Heat};
 use crate::cli::bench::mark::Mark;
 use crate::core::rng::Rng;
 
@@ -24,6 +25,14 @@ pub enum Order {
     Write { schedule: Schedule },
     /// Write frames to all receivers and wait for each; answered by [`Told::WroteRaw`].
     WriteRaw { schedule: Schedule, receivers: Vec<String>, bytes: usize },
+    /// Write many keys as fast as it goes, if the writer is an own node, and wait until the own nodes hold all of them;
+    /// answered by [`Told::Flooded`].
+    Flood { flood: Flood },
+    /// Write one key for so long as fast as it goes, with values from `first` on, if the writer is an own node;
+    /// answered by [`Told::Heated`].
+    Heat { writer: usize, millis: u64, first: u64 },
+    /// Wait until the own nodes hold this value of that key, or a newer one; answered by [`Told::Cooled`].
+    Cool { value: u64 },
 }
 
 /// What all nodes of a cluster have in common.
@@ -83,6 +92,12 @@ pub enum Told {
     WroteRaw { latencies_us: Vec<u64>, missed: u64 },
     /// Something of agreement happened at the node of a place.
     Marked { place: usize, at_us: u64, mark: Mark },
+    /// The part of this member in a flood.
+    Flooded { share: FloodShare },
+    /// What was written to the one key, if it was written here.
+    Heated { heat: Option<Heat> },
+    /// Places of the own nodes, and what each has heard of that key.
+    Cooled { heard: Vec<(usize, Heard)> },
     /// It cannot be done.
     Failed { why: String },
 }
