@@ -7,11 +7,13 @@ mod handle;
 mod perform;
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
@@ -200,16 +202,19 @@ async fn drive(
     clock: Clock,
 ) -> Result<StopReason, StopError> {
     let mut fx = Vec::new();
+    let mut alarm = Alarm::new();
     node.handle(Event::Wake, clock.now(), &mut fx);
     loop {
         if let Some(reason) = performer.perform(&mut fx) {
-            return match reason {
-                StopReason::Left => Ok(StopReason::Left),
-                StopReason::Clone(why) => Err(StopError::Clone(why)),
-                StopReason::Refused(why) => Err(StopError::Refused(why)),
-            };
+            return stopped(reason);
         }
-        let Some(input) = next(&mut queue, node.deadline(), clock).await else {
+        for link in performer.take_ready() {
+            node.handle(Event::LinkReady { link }, clock.now(), &mut fx);
+            if let Some(reason) = performer.perform(&mut fx) {
+                return stopped(reason);
+            }
+        }
+        let Some(input) = next(&mut queue, &mut alarm, node.deadline(), performer.has_ready(), clock).await else {
             node.handle(Event::Wake, clock.now(), &mut fx);
             continue;
         };
@@ -236,8 +241,22 @@ async fn drive(
     }
 }
 
-/// The next input, or `None` once `deadline` has passed.
-async fn next(queue: &mut mpsc::Receiver<Input>, deadline: Mono, clock: Clock) -> Option<Input> {
+fn stopped(reason: StopReason) -> Result<StopReason, StopError> {
+    match reason {
+        StopReason::Left => Ok(StopReason::Left),
+        StopReason::Clone(why) => Err(StopError::Clone(why)),
+        StopReason::Refused(why) => Err(StopError::Refused(why)),
+    }
+}
+
+/// The next input, or `None` once `deadline` has passed, or when there is none and the caller is `busy`.
+async fn next(
+    queue: &mut mpsc::Receiver<Input>,
+    alarm: &mut Alarm,
+    deadline: Mono,
+    busy: bool,
+    clock: Clock,
+) -> Option<Input> {
     // What waits already goes first, unless the deadline has passed: then neither starves the other.
     if deadline <= clock.now().mono {
         return None;
@@ -245,9 +264,46 @@ async fn next(queue: &mut mpsc::Receiver<Input>, deadline: Mono, clock: Clock) -
     if let Ok(input) = queue.try_recv() {
         return Some(input);
     }
+    if busy {
+        // Whoever fills the queue gets a turn.
+        tokio::task::yield_now().await;
+        return None;
+    }
+    alarm.set(deadline);
     tokio::select! {
+        biased;
         input = queue.recv() => Some(input.expect("the node's own links hold the other end")),
-        () = tokio::time::sleep_until(instant(deadline).into()) => None,
+        () = alarm.rings() => None,
+    }
+}
+
+/// Wakes the node no later than its deadline.
+///
+/// A node that is woken early does nothing, so an alarm is left where it is when the deadline moves away: with every
+/// event that comes it moves a little, and setting a timer is dearer than many an event.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    at: Mono,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(instant(Mono::NEVER).into())), at: Mono::NEVER }
+    }
+
+    fn set(&mut self, deadline: Mono) {
+        if deadline < self.at {
+            self.at = deadline;
+            self.sleep.as_mut().reset(instant(deadline).into());
+        }
+    }
+
+    async fn rings(&mut self) {
+        if self.at == Mono::NEVER {
+            return std::future::pending().await;
+        }
+        self.sleep.as_mut().await;
+        self.at = Mono::NEVER;
     }
 }
 

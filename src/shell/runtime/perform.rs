@@ -28,7 +28,14 @@ pub(super) struct Performer {
     storage: Storage,
     writer: Writer,
     frame_bytes_max: usize,
+    /// The frame last sent, and what was written into it if that may go to several links.
+    frame: Vec<u8>,
+    framed: Option<Message>,
+    /// Changes that nobody has been told of yet.
+    changed: Vec<Change>,
     links: Links,
+    /// Links that have taken at once what somebody has to hear of.
+    ready: Vec<LinkId>,
     answers: HashMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
     pub observer: Option<Observer>,
@@ -59,7 +66,11 @@ impl Performer {
             storage: opened.storage.clone(),
             writer,
             frame_bytes_max,
+            frame: Vec::new(),
+            framed: None,
+            changed: Vec::new(),
             links: Links::new(),
+            ready: Vec::new(),
             answers: HashMap::new(),
             next_request: 0,
             observer: None,
@@ -93,6 +104,16 @@ impl Performer {
         }
     }
 
+    /// Links that have room for more since the last call.
+    pub fn take_ready(&mut self) -> Vec<LinkId> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// True while such links are to be told of.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub fn on_ask(&mut self, answer: oneshot::Sender<Reply>) -> RequestId {
         self.next_request += 1;
         let request = RequestId(self.next_request);
@@ -107,7 +128,7 @@ impl Performer {
         for effect in fx.drain(..) {
             match effect {
                 Effect::Dial { addr } => transport::dial(addr, self.shared.clone()),
-                Effect::Send { link, message, notify } => self.send(link, &message, notify),
+                Effect::Send { link, message, notify } => self.send(link, message, notify),
                 Effect::Hangup { link } => {
                     if let Some(handle) = self.links.get(&link) {
                         handle.hang_up();
@@ -127,7 +148,7 @@ impl Performer {
                         self.shared.metrics.observe_lag(wall.millis_after(entry.stamp.wall()).max(0) as u64);
                     }
                     if self.changes.receiver_count() > 0 {
-                        let _ = self.changes.send(Arc::new((key, entry)));
+                        self.changed.push(Arc::new((key, entry)));
                     }
                 }
                 Effect::Notice(notice) => {
@@ -137,24 +158,35 @@ impl Performer {
                 Effect::Stop { why } => return Some(why),
             }
         }
+        self.framed = None;
+        // Peers first: telling a watcher wakes somebody who then wants this processor, or the other one.
+        for change in self.changed.drain(..) {
+            let _ = self.changes.send(change);
+        }
         None
     }
 
-    fn send(&mut self, link: LinkId, message: &Message, notify: bool) {
-        self.show(Observed::Sent(message));
+    fn send(&mut self, link: LinkId, message: Message, notify: bool) {
+        self.show(Observed::Sent(&message));
         let Some(handle) = self.links.get(&link) else { return };
-        match transport::frame(message, self.frame_bytes_max) {
-            Ok(bytes) => {
-                self.shared.metrics.count_frame("out", message.type_name(), bytes.len());
-                handle.send(bytes, notify);
-            }
-            Err(bytes) => {
-                // The node cuts what it sends to size; a frame beyond it would be refused by the peer anyway.
-                error!(kind = message.type_name(), bytes, "a message is larger than frame_bytes_max and is not sent");
-                let notice = Notice::Rejected { link, why: format!("our own {} is too large", message.type_name()) };
-                self.shared.metrics.count_notice(&notice);
-            }
+        // What one has pushed to it, the next often has as well: names that are shared compare at once.
+        let again = self.framed.as_ref() == Some(&message);
+        if !again && let Err(bytes) = transport::frame(&message, self.frame_bytes_max, &mut self.frame) {
+            self.framed = None;
+            return self.refuse_to_send(link, &message, bytes);
         }
+        if handle.send(&self.frame, notify) {
+            self.ready.push(link);
+        }
+        self.shared.metrics.count_frame("out", message.type_name(), self.frame.len());
+        self.framed = Some(message).filter(|message| matches!(message, Message::SensorUpdate(_)));
+    }
+
+    fn refuse_to_send(&self, link: LinkId, message: &Message, bytes: usize) {
+        // The node cuts what it sends to size; a frame beyond it would be refused by the peer anyway.
+        error!(kind = message.type_name(), bytes, "a message is larger than frame_bytes_max and is not sent");
+        let notice = Notice::Rejected { link, why: format!("our own {} is too large", message.type_name()) };
+        self.shared.metrics.count_notice(&notice);
     }
 
     fn load(&self, content: Content, hash: Hash) {

@@ -1,14 +1,16 @@
 //! One connection: a reader and a writer that end together.
+//!
+//! While nothing waits, a frame goes to the network on the task that sends it: handing it to another would cost more
+//! than the write. What the network has no room for waits for the writer, and what comes after it behind it.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::StreamExt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
@@ -18,7 +20,7 @@ use crate::core::message::session::ErrorMessage;
 use crate::core::message::{DecodeError, Message};
 use crate::core::state::system::Addr;
 use crate::shell::transport::{
-    FRAME_PATIENCE, HANGUP_PATIENCE, HELLO_BYTES_MAX, HELLO_PATIENCE, QUEUE_BYTES_MAX, Sink, frame,
+    FRAME_PATIENCE, HANGUP_PATIENCE, HELLO_BYTES_MAX, HELLO_PATIENCE, QUEUE_BYTES_MAX, Sink, WRITE_PATIENCE, frame,
 };
 
 /// The sending end of a link.
@@ -26,28 +28,66 @@ use crate::shell::transport::{
 pub struct LinkHandle {
     /// Which link.
     pub id: LinkId,
-    out: mpsc::UnboundedSender<Out>,
-    queued: Arc<AtomicUsize>,
+    out: Arc<Outgoing>,
 }
 
-enum Out {
-    Frame { bytes: Vec<u8>, notify: bool },
-    Hangup,
+/// What is to be sent on a link.
+struct Outgoing {
+    waiting: Mutex<Waiting>,
+    /// Something waits.
+    work: Notify,
+}
+
+struct Waiting {
+    /// Where frames go at once while nothing waits: nowhere once the link has ended, or within this process.
+    direct: Option<Arc<OwnedWriteHalf>>,
+    bytes: Vec<u8>,
+    /// Bytes that the writer has taken and is still writing.
+    taken: usize,
+    notify: bool,
+    hang_up: bool,
 }
 
 impl LinkHandle {
-    /// Queues a frame. With `notify`, the link reports `LinkReady` once it is handed to the network.
+    /// Sends a frame, or lets it wait. With `notify`, somebody has to hear that it was handed to the network: true if
+    /// it was already; if not, the link reports `LinkReady`.
     ///
-    /// A peer that lets more than [`QUEUE_BYTES_MAX`] pile up is hung up on instead.
-    pub fn send(&self, bytes: Vec<u8>, notify: bool) {
-        let queued = self.queued.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
-        // A link that has ended has said so by LinkDown.
-        let _ = self.out.send(if queued > QUEUE_BYTES_MAX { Out::Hangup } else { Out::Frame { bytes, notify } });
+    /// A peer that lets more than [`QUEUE_BYTES_MAX`] pile up is hung up on.
+    pub fn send(&self, bytes: &[u8], notify: bool) -> bool {
+        let mut waiting = self.out.waiting();
+        let written = if waiting.is_idle() { waiting.write_now(bytes) } else { 0 };
+        if written == bytes.len() {
+            return notify;
+        }
+        waiting.bytes.extend_from_slice(&bytes[written..]);
+        waiting.notify |= notify;
+        waiting.hang_up |= waiting.bytes.len() + waiting.taken > QUEUE_BYTES_MAX;
+        drop(waiting);
+        self.out.work.notify_one();
+        false
     }
 
-    /// Ends the link after what was queued.
+    /// Ends the link after what waits.
     pub fn hang_up(&self) {
-        let _ = self.out.send(Out::Hangup);
+        self.out.waiting().hang_up = true;
+        self.out.work.notify_one();
+    }
+}
+
+impl Outgoing {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no holder panics")
+    }
+}
+
+impl Waiting {
+    fn is_idle(&self) -> bool {
+        self.bytes.is_empty() && self.taken == 0 && !self.hang_up
+    }
+
+    /// How many of the first bytes the network takes at once. An error is for the writer to find.
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        self.direct.as_ref().and_then(|stream| stream.try_write(bytes).ok()).unwrap_or(0)
     }
 }
 
@@ -56,32 +96,39 @@ pub async fn run_tcp<S: Sink>(stream: TcpStream, dialed: Option<Addr>, sink: Arc
     // Without it every short frame would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let (read, write) = stream.into_split();
-    run(read, write, dialed, sink).await;
+    run(read, Writing::Tcp(Arc::new(write)), dialed, sink).await;
 }
 
 /// The same within this process.
 pub async fn run_in_memory<S: Sink>(stream: DuplexStream, dialed: Option<Addr>, sink: Arc<S>) {
     let (read, write) = tokio::io::split(stream);
-    run(read, write, dialed, sink).await;
+    run(read, Writing::Memory(write), dialed, sink).await;
 }
 
-async fn run<R, W, S>(read: R, write: W, dialed: Option<Addr>, sink: Arc<S>)
+async fn run<R, S>(read: R, write: Writing, dialed: Option<Addr>, sink: Arc<S>)
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
     S: Sink,
 {
     let id = sink.next_link();
-    let (out, queue) = mpsc::unbounded_channel();
-    let queued = Arc::new(AtomicUsize::new(0));
-    let handle = LinkHandle { id, out, queued: queued.clone() };
+    let direct = match &write {
+        Writing::Tcp(stream) => Some(stream.clone()),
+        Writing::Memory(_) => None,
+    };
+    let waiting = Mutex::new(Waiting { direct, bytes: Vec::new(), taken: 0, notify: false, hang_up: false });
+    let out = Arc::new(Outgoing { waiting, work: Notify::new() });
+    let handle = LinkHandle { id, out: out.clone() };
     sink.up(handle.clone(), dialed).await;
-    tokio::select! {
-        () = read_frames(read, handle, &sink) => {}
-        () = write_frames(write, id, queue, queued, &sink) => {}
-        () = sink.stopped() => return,
+    let ended = tokio::select! {
+        () = read_frames(read, handle, &sink) => true,
+        () = write_frames(write, id, &out, &sink) => true,
+        () = sink.stopped() => false,
+    };
+    // The connection ends now, whoever still holds the handle.
+    out.waiting().direct = None;
+    if ended {
+        sink.event(Event::LinkDown { link: id }).await;
     }
-    sink.event(Event::LinkDown { link: id }).await;
 }
 
 async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, sink: &Arc<S>) {
@@ -107,8 +154,9 @@ async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, 
             Err(DecodeError::UnknownType(kind)) if patience == FRAME_PATIENCE => {
                 let why = format!("unknown message type {kind:?}");
                 let answer = Message::Error(ErrorMessage::unknown_type(&kind));
-                if let Ok(bytes) = frame(&answer, HELLO_BYTES_MAX) {
-                    handle.send(bytes, false);
+                let mut bytes = Vec::new();
+                if frame(&answer, HELLO_BYTES_MAX, &mut bytes).is_ok() {
+                    handle.send(&bytes, false);
                 }
                 sink.reject(link, why, true);
                 continue;
@@ -128,43 +176,69 @@ async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, 
     }
 }
 
-/// Bytes gathered into one write at most, unless one frame alone is larger.
-const WRITE_BYTES: usize = 256 * 1024;
-
-async fn write_frames<S: Sink>(
-    mut write: impl AsyncWrite + Unpin,
-    link: LinkId,
-    mut queue: mpsc::UnboundedReceiver<Out>,
-    queued: Arc<AtomicUsize>,
-    sink: &Arc<S>,
-) {
-    let mut buffer = Vec::new();
+/// Writes what waits, and ends when the link is hung up or the peer takes nothing any more.
+async fn write_frames<S: Sink>(mut write: Writing, link: LinkId, out: &Outgoing, sink: &Arc<S>) {
     loop {
-        let Some(first) = queue.recv().await else { return };
-        let (mut notify, mut hang_up) = (false, false);
-        let mut next = Some(first);
-        while let Some(out) = next {
-            match out {
-                Out::Frame { bytes, notify: wanted } => {
-                    notify |= wanted;
-                    if buffer.is_empty() { buffer = bytes } else { buffer.extend_from_slice(&bytes) }
-                }
-                Out::Hangup => hang_up = true,
-            }
-            next = if hang_up || buffer.len() >= WRITE_BYTES { None } else { queue.try_recv().ok() };
-        }
-        let patience = if hang_up { HANGUP_PATIENCE } else { Duration::from_secs(60) };
-        if !matches!(timeout(patience, write.write_all(&buffer)).await, Ok(Ok(()))) {
-            return;
-        }
-        queued.fetch_sub(buffer.len(), Ordering::Relaxed);
-        buffer.clear();
+        out.work.notified().await;
+        let (bytes, notify, hang_up) = {
+            let mut waiting = out.waiting();
+            let bytes = std::mem::take(&mut waiting.bytes);
+            waiting.taken = bytes.len();
+            (bytes, std::mem::take(&mut waiting.notify), waiting.hang_up)
+        };
         if hang_up {
-            let _ = timeout(HANGUP_PATIENCE, write.shutdown()).await;
+            let _ = timeout(HANGUP_PATIENCE, write.all(&bytes)).await;
+            out.waiting().direct = None;
+            return write.shut_down().await;
+        }
+        if write.all(&bytes).await.is_err() {
             return;
         }
+        out.waiting().taken = 0;
         if notify {
             sink.event(Event::LinkReady { link }).await;
+        }
+    }
+}
+
+/// The writer's end of the connection itself.
+enum Writing {
+    Tcp(Arc<OwnedWriteHalf>),
+    Memory(WriteHalf<DuplexStream>),
+}
+
+/// Bytes of one write at most: what a peer has to take in [`WRITE_PATIENCE`].
+const WRITE_BYTES: usize = 256 * 1024;
+
+impl Writing {
+    async fn all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for chunk in bytes.chunks(WRITE_BYTES) {
+            timeout(WRITE_PATIENCE, self.chunk(chunk)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        }
+        Ok(())
+    }
+
+    async fn chunk(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => {
+                while !bytes.is_empty() {
+                    stream.writable().await?;
+                    match stream.try_write(bytes) {
+                        Ok(written) => bytes = &bytes[written..],
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(())
+            }
+            Self::Memory(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    /// Tells the peer that no more comes. A TCP stream does so when its writing half is dropped.
+    async fn shut_down(self) {
+        if let Self::Memory(mut stream) = self {
+            let _ = timeout(HANGUP_PATIENCE, stream.shutdown()).await;
         }
     }
 }

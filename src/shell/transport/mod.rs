@@ -33,6 +33,8 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 const FRAME_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a host may take to answer a dial.
 const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a peer may take nothing of what is written to it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a link that is being hung up may take to send what was queued.
 const HANGUP_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes waiting to be sent on one link before the peer is given up as too slow.
@@ -82,17 +84,18 @@ pub fn dial<S: Sink>(addr: Addr, sink: Arc<S>) {
     });
 }
 
-/// The bytes of one frame: length and content.
+/// Writes one frame into `bytes`, in place of what is there: length and content.
 ///
 /// # Errors
 /// The content's size, if it is larger than `max`.
-pub fn frame(message: &Message, max: usize) -> Result<Vec<u8>, usize> {
-    let mut bytes = vec![0; 4];
-    message.encode(&mut bytes);
+pub fn frame(message: &Message, max: usize, bytes: &mut Vec<u8>) -> Result<(), usize> {
+    bytes.clear();
+    bytes.extend_from_slice(&[0; 4]);
+    message.encode(bytes);
     let len = bytes.len() - 4;
     if len > max {
         return Err(len);
     }
     bytes[..4].copy_from_slice(&(len as u32).to_be_bytes());
-    Ok(bytes)
+    Ok(())
 }
