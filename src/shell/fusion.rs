@@ -278,7 +278,8 @@ struct Watching {
 struct Watched {
     diagnosis: Diagnosis,
     limits: Limits,
-    peers: Option<(Peers, Mono)>,
+    /// What the peers said, if there were enough of them, and when they were asked.
+    peers: Option<(Option<Peers>, Mono)>,
 }
 
 /// A fault of an own sensor that stands.
@@ -320,12 +321,12 @@ impl Watcher {
         if let Some((peers, at)) = known
             && now.since(at) < PEERS_INTERVAL
         {
-            return Some(peers);
+            return peers;
         }
         let sensor = Sensor { node: self.0.node.params().node.clone(), channel: channel.clone() };
         let peers = self.0.fuser.peers_of(&sensor).await;
         if let Some(watched) = self.0.sensors.lock().expect("no holder panics").get_mut(channel) {
-            watched.peers = peers.map(|peers| (peers, now));
+            watched.peers = Some((peers, now));
         }
         peers
     }
