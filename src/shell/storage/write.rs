@@ -75,8 +75,11 @@ impl Storage {
     /// [`WriteError`] if the store could not be written; none of the batches took effect then.
     pub fn commit(&self, batches: Vec<(PersistSeq, Vec<Record>)>) -> Result<(), WriteError> {
         let result = self.db.begin_write().map_err(redb::Error::from).and_then(|write| {
-            for record in batches.iter().flat_map(|(_, records)| records) {
-                put(&write, record)?;
+            for (_, records) in &batches {
+                // Most records are entries of our own, thousands in a row: their table is opened once for all of them.
+                for row in records.chunk_by(|a, b| is_own(a) && is_own(b)) {
+                    if is_own(&row[0]) { put_own(&write, row)? } else { put(&write, &row[0])? }
+                }
             }
             Ok(write.commit()?)
         });
@@ -93,6 +96,20 @@ fn hint(error: &redb::Error) -> String {
         redb::Error::Backend(error) => error.downcast_ref::<io::Error>().map_or_else(|| error.to_string(), io_hint),
         error => error.to_string(),
     }
+}
+
+fn is_own(record: &Record) -> bool {
+    matches!(record, Record::Own(_))
+}
+
+fn put_own(write: &WriteTransaction, records: &[Record]) -> Result<(), redb::Error> {
+    let mut table = write.open_table(tables::OWN)?;
+    for record in records {
+        if let Record::Own(entry) = record {
+            table.insert(entry.channel.as_str(), &seal(entry)[..])?;
+        }
+    }
+    Ok(())
 }
 
 fn put(write: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
@@ -117,9 +134,7 @@ fn put(write: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
         Record::ClockMark(mark) => {
             write.open_table(tables::META)?.insert(tables::CLOCK_MARK, &seal(mark)[..])?;
         }
-        Record::Own(entry) => {
-            write.open_table(tables::OWN)?.insert(entry.channel.as_str(), &seal(entry)[..])?;
-        }
+        Record::Own(_) => put_own(write, std::slice::from_ref(record))?,
         Record::KeepBody(held) => {
             write.open_table(tables::HELD)?.insert(&held.hash.as_bytes()[..], &seal(held)[..])?;
         }
