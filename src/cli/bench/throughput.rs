@@ -110,6 +110,8 @@ pub async fn run(cx: &Context, args: ThroughputArgs) -> Result<(), CliError> {
         place: Place::Processes(nodes),
         voters: nodes.min(3),
         checkpoint_ms: 5000,
+        top_checkpoint_ms: None,
+        marks: false,
         background_ms: None,
         degree: None,
     };
