@@ -10,9 +10,9 @@
 //! Source: copies found by hashed blocks and widened both ways, as in Bentley and McIlroy, Data compression using long
 //! common strings, 1999.
 
-use std::collections::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// Shortest copy that is looked for anywhere; half as much and one byte more is always found.
+/// Shortest copy that is looked for anywhere; twice as much less a byte is always found.
 const BLOCK: usize = 16;
 /// Shortest copy that keeps step with the one before: after a few changed digits, the rest of a line.
 const IN_STEP: usize = 4;
@@ -93,23 +93,39 @@ pub fn apply(base: &[u8], mut difference: &[u8], max: usize) -> Result<Vec<u8>, 
     Ok(text)
 }
 
-/// Where in the base each of its blocks begins, the first of equal ones.
-struct Blocks(HashMap<[u8; BLOCK], u32>);
+/// Where in the base each of its blocks begins, the first of equal ones: a table of places, found by the block's hash,
+/// each one more than the place so that nothing is zero.
+struct Blocks(Vec<u32>);
 
 impl Blocks {
     fn of(base: &[u8]) -> Self {
-        let mut blocks = HashMap::with_capacity(base.len() / BLOCK);
+        let mut blocks = Self(vec![0; (2 * (base.len() / BLOCK) + 1).next_power_of_two()]);
         for (i, block) in base.chunks_exact(BLOCK).enumerate() {
-            let block = block.try_into().expect("chunks have the length that was asked for");
-            blocks.entry(block).or_insert((i * BLOCK) as u32);
+            let (slot, found) = blocks.look(base, block);
+            if found.is_none() {
+                blocks.0[slot] = (i * BLOCK + 1) as u32;
+            }
         }
-        Self(blocks)
+        blocks
     }
 
     fn find(&self, base: &[u8], text: &[u8], at: usize) -> Option<usize> {
         let block = text.get(at..at + BLOCK)?;
-        let from = self.0.get(block).map(|from| *from as usize)?;
-        (from < base.len()).then_some(from)
+        self.look(base, block).1
+    }
+
+    /// Where the block stands in the table, or would, and where in the base. The table is at most half full.
+    fn look(&self, base: &[u8], block: &[u8]) -> (usize, Option<usize>) {
+        let mask = self.0.len() - 1;
+        let mut slot = xxh3_64(block) as usize & mask;
+        while let Some(from) = self.0[slot].checked_sub(1) {
+            let from = from as usize;
+            if base[from..from + BLOCK] == *block {
+                return (slot, Some(from));
+            }
+            slot = (slot + 1) & mask;
+        }
+        (slot, None)
     }
 }
 
