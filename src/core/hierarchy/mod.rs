@@ -295,10 +295,14 @@ impl Hierarchy {
         message: Message,
         reaches: &impl Fn(&NodeId) -> bool,
     ) -> bool {
+        let voters = self.group.voters();
         let route = self.routes.entry(region.clone()).or_default();
         let leader = self.regions.leader(region).map(|claim| &claim.node);
-        // The leader while it answers; where none is known or it is silent, any voter of the region relays.
-        let mut relays: Vec<&NodeId> = leader.into_iter().chain(&to).filter(|node| reaches(node)).collect();
+        // The leader while it answers; where none is known or it is silent, any voter of the region relays, be it asked
+        // or not: one that has answered already may be the only one that is linked.
+        let there = voters.regions().get(region).into_iter().flatten().map(|voter| &voter.node);
+        let all = leader.into_iter().chain(&to).chain(there);
+        let mut relays: Vec<&NodeId> = all.filter(|node| reaches(node)).collect();
         let mut seen = std::collections::BTreeSet::new();
         relays.retain(|node| seen.insert((*node).clone()));
         let turn = (route.unanswered / UNANSWERED_MAX) as usize;

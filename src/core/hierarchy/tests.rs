@@ -4,9 +4,9 @@ use super::*;
 use crate::core::archive::Archive;
 use crate::core::consensus::{Contents, Snapshot};
 use crate::core::hlc::{Hlc, Stamp};
-use crate::core::id::{Hash, Index, PersistSeq, StoreId};
+use crate::core::id::{Hash, Index, PersistSeq, Round, StoreId};
 use crate::core::ledger::document::{Counts, RegionCheckpoint};
-use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, ElectionVote, HeartbeatAck};
+use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, ElectionVote, Heartbeat, HeartbeatAck};
 use crate::core::rng::Rng;
 use crate::core::state::system::CheckpointRef;
 use crate::core::time::{Now, Wall};
@@ -269,4 +269,20 @@ fn heartbeats_of_the_top_leader_and_documents_grow_with_regions_and_not_faster()
 #[ignore = "takes half a minute: `cargo test --release -- --ignored --nocapture thousand`"]
 fn they_do_so_up_to_a_thousand_regions() {
     grows_with_regions(&[10, 100, 1_000]);
+}
+
+#[test]
+fn a_voter_that_has_answered_relays_to_those_that_have_not() {
+    let mut leader = Leader::new(3);
+    let linked = voter(1, 2).node;
+    let (group, term, round) = (GroupId::Top, Term(1), Round(1));
+    let question = Heartbeat { group, term, leader: voter(0, 0).node, round, committed: None };
+    let silent = [voter(1, 0).node, voter(1, 1).node];
+    leader.top.ask(&silent, Message::Heartbeat(question), &|node| *node == linked);
+    let sent = leader.top.take_facts(&|_| true);
+    let relayed = |to: &NodeId, relay: &Relay| *to == linked && relay.to == silent;
+    assert!(
+        matches!(&sent[..], [Fact::Send { to, message: Message::Relay(relay) }] if relayed(to, relay)),
+        "the only one that is linked: {sent:?}"
+    );
 }
