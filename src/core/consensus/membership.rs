@@ -122,7 +122,12 @@ impl Group {
         *voter == self.me || leading.heard.get(voter).is_some_and(|h| now.since(h.at) < self.patience())
     }
 
-    fn next_step(&self, voters: &Voters, members: &[Member], unwanted: &BTreeSet<NodeId>) -> Option<VoterChange> {
+    pub(super) fn next_step(
+        &self,
+        voters: &Voters,
+        members: &[Member],
+        unwanted: &BTreeSet<NodeId>,
+    ) -> Option<VoterChange> {
         let patience = self.params.voter_replace_after;
         let lost = |voter: &Voter| {
             // A node that is back on another store is another voter; the old one will not return.

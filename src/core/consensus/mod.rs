@@ -16,6 +16,8 @@ mod election;
 mod membership;
 mod portrait;
 mod reads;
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::{Contents, Snapshot};
 pub use membership::{Member, VoterChange};

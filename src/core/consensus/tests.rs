@@ -1,0 +1,317 @@
+//! Rules that whole nodes show only by chance: one group, fed by hand.
+
+use std::time::Duration;
+
+use super::*;
+use crate::core::effect::Effect;
+use crate::core::hlc::Stamp;
+use crate::core::id::{Index, RegionId, StoreId};
+use crate::core::ledger::document::Counts;
+use crate::core::message::agreement::{CheckpointAck, ElectionVote, Heartbeat, HeartbeatAck, Refusal};
+use crate::core::rng::Rng;
+use crate::core::time::{Now, Wall};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// All documents there are: everybody holds them.
+#[derive(Default)]
+struct Shelf(Vec<Document>);
+
+impl Holdings for Shelf {
+    fn document(&self, hash: &Hash) -> Option<Document> {
+        self.0.iter().find(|document| document.hash() == *hash).cloned()
+    }
+
+    fn has_body(&self, _hash: &Hash) -> bool {
+        true
+    }
+
+    fn adopt(&mut self, document: &Document) -> Vec<Record> {
+        self.0.push(document.clone());
+        Vec::new()
+    }
+}
+
+/// One node's group of the region `main`, on a disk that answers at once.
+struct Desk {
+    group: Group,
+    writes: Writes,
+    shelf: Shelf,
+    rng: Rng,
+    now: Mono,
+    notices: Vec<Notice>,
+    facts: Vec<Fact>,
+}
+
+fn main() -> RegionId {
+    RegionId::new("main").unwrap()
+}
+
+/// A node named by a letter, on its first store.
+fn voter(name: char) -> Voter {
+    stored(name, 1)
+}
+
+fn stored(name: char, store: u128) -> Voter {
+    Voter { node: NodeId::new(&name.to_string()).unwrap(), store: StoreId(store) }
+}
+
+fn voters(names: &str) -> Voters {
+    Voters::of_region(main(), names.chars().map(voter)).unwrap()
+}
+
+impl Desk {
+    fn new(me: char, names: &str) -> Self {
+        let genesis = Document::genesis("lab", BTreeMap::from([(main(), names.chars().map(voter).collect())])).unwrap();
+        let (hard, params) = (HardState::new(genesis.hash()), ConsensusParams::default());
+        let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+        let now = Now { mono: Mono::ZERO, wall: Wall::from_millis(1) };
+        let mut cx = Cx { now, rng: &mut rng, fx: &mut fx };
+        let id = GroupId::Region(main());
+        let group = Group::recover(&mut cx, id, voter(me), params, hard, genesis.clone(), None);
+        let (writes, shelf) = (Writes::default(), Shelf(vec![genesis]));
+        Self { group, writes, shelf, rng, now: Mono::ZERO, notices: Vec::new(), facts: Vec::new() }
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Group, &mut Cx<'_>, &mut Writes, &mut Shelf)) {
+        let mut fx = Vec::new();
+        let now = Now { mono: self.now, wall: Wall::from_millis(1) };
+        let mut cx = Cx { now, rng: &mut self.rng, fx: &mut fx };
+        act(&mut self.group, &mut cx, &mut self.writes, &mut self.shelf);
+        loop {
+            let effects = std::mem::take(cx.fx);
+            let newest =
+                effects.iter().filter_map(|e| if let Effect::Persist { seq, .. } = e { Some(*seq) } else { None });
+            let newest = newest.max();
+            self.notices
+                .extend(effects.into_iter().filter_map(|e| if let Effect::Notice(n) = e { Some(n) } else { None }));
+            let Some(seq) = newest else { break };
+            self.writes.on_persisted(seq);
+            self.group.on_persisted(&mut cx, &mut self.writes);
+        }
+        self.facts.extend(self.group.take_facts());
+    }
+
+    /// What was asked for since the last look.
+    fn fetches(&mut self) -> Vec<Hash> {
+        let fetch = |fact| if let Fact::Fetch { hash, .. } = fact { Some(hash) } else { None };
+        std::mem::take(&mut self.facts).into_iter().filter_map(fetch).collect()
+    }
+
+    fn time_out(&mut self) {
+        self.now = self.now.max(self.group.deadline());
+        self.with(|group, cx, writes, _| group.on_deadline(cx, writes));
+    }
+
+    fn vote(&mut self, by: char, pre: bool, granted: bool, reason: Option<Refusal>, accepted: Accepted) {
+        let term = if pre { self.group.hard().term.next() } else { self.group.hard().term };
+        let group = self.group.id().clone();
+        let vote = ElectionVote { group, term, voter: voter(by), pre, granted, reason, accepted };
+        self.with(|group, cx, writes, shelf| group.on_election_vote(cx, writes, shelf, &vote));
+    }
+
+    /// Wins an election by the vote of this other node.
+    fn lead(&mut self, with: char) {
+        let accepted = self.group.hard().accepted;
+        self.time_out();
+        self.vote(with, true, true, None, accepted);
+        self.vote(with, false, true, None, accepted);
+        assert!(self.group.is_leader());
+    }
+
+    /// These nodes accept what is proposed.
+    fn accepted_by(&mut self, names: &str) {
+        for name in names.chars() {
+            let (group, hard) = (self.group.id().clone(), self.group.hard().clone());
+            let (index, hash) = (hard.accepted.index, hard.accepted.hash);
+            let ack =
+                CheckpointAck { group, term: hard.term, index, hash, voter: voter(name), accepted: true, reason: None };
+            self.with(|group, cx, writes, _| group.on_checkpoint_ack(cx, writes, &ack));
+        }
+    }
+
+    /// These nodes answer heartbeats, and hold what is committed.
+    fn answered_by(&mut self, names: &str, holds: Option<Position>) {
+        for name in names.chars() {
+            let (group, term) = (self.group.id().clone(), self.group.hard().term);
+            let ack = HeartbeatAck { group, term, round: Round(1), voter: voter(name), holds };
+            self.with(|group, cx, writes, _| group.on_heartbeat_ack(cx, writes, &ack));
+        }
+    }
+
+    fn plan(&mut self, members: &[Member]) {
+        self.with(|group, cx, _, _| group.plan_voters(cx, members, &BTreeSet::new()));
+    }
+
+    fn propose(&mut self) {
+        let accepted = self.group.accepted().header().taken_at.time;
+        let taken_at = Stamp { time: accepted.next(), node: self.group.me().node.clone() };
+        let contents = Contents::Readings { body: Hash::of(b"body"), fused: None, founds_top: false };
+        let snapshot = Snapshot { taken_at, counts: Counts::default(), contents };
+        self.with(|group, cx, writes, shelf| group.propose(cx, writes, shelf, snapshot));
+    }
+}
+
+fn alive(name: char) -> Member {
+    Member { voter: voter(name), alive: true, since: PATIENCE * 2 }
+}
+
+fn dead(name: char, since: Duration) -> Member {
+    Member { voter: voter(name), alive: false, since }
+}
+
+/// A node that is back on another store.
+fn reborn(name: char, since: Duration) -> Member {
+    Member { voter: stored(name, 2), alive: true, since }
+}
+
+/// Who votes, who is there, whom an operator takes out, what is next, and why.
+type Case = (&'static str, Vec<Member>, &'static str, Option<VoterChange>, &'static str);
+
+#[test]
+fn voters_come_in_twos_go_when_they_are_lost_and_stay_odd() {
+    let add = |name| Some(VoterChange::Add(voter(name)));
+    let remove = |name| Some(VoterChange::Remove(voter(name)));
+    let short = PATIENCE - Duration::from_micros(1);
+    let with = |more: &[Member]| {
+        let named = |name: &char| !more.iter().any(|m| m.voter.node == voter(*name).node);
+        "abc".chars().filter(named).map(alive).chain(more.iter().cloned()).collect::<Vec<_>>()
+    };
+    let all = |names: &str| names.chars().map(alive).collect::<Vec<_>>();
+    let table: &[Case] = &[
+        ("abc", with(&[]), "", None, "nobody else is there"),
+        ("abc", with(&[alive('d')]), "", None, "four are no better than three"),
+        ("abc", with(&[alive('d'), alive('e')]), "", add('d'), "five are"),
+        ("abc", with(&[dead('d', PATIENCE), alive('e')]), "", None, "the dead are no spare"),
+        ("abc", with(&[dead('d', short), alive('e'), alive('f')]), "", add('e'), "whoever lives is"),
+        ("abc", with(&[alive('d'), alive('e')]), "d", None, "the unwanted are no spare"),
+        ("abc", with(&[reborn('c', short), alive('d')]), "", None, "no node votes twice"),
+        ("abcd", all("abcd"), "", None, "nobody is there to make it odd"),
+        ("abcd", all("abcde"), "", add('e'), "one more makes it odd"),
+        ("abcde", all("abcdefg"), "", None, "five are enough"),
+        ("abc", with(&[dead('c', PATIENCE)]), "", None, "two are no better than three of which one is lost"),
+        ("abc", with(&[dead('c', PATIENCE), alive('d')]), "", remove('c'), "the lost one goes first"),
+        ("abc", with(&[dead('c', short), alive('d')]), "", None, "it may come back"),
+        ("abcd", [all("abc"), vec![dead('d', PATIENCE)]].concat(), "", remove('d'), "three are better than four"),
+        ("abc", with(&[reborn('c', PATIENCE)]), "", remove('c'), "its other self takes its place"),
+        ("abc", with(&[reborn('c', short)]), "", None, "the old store may come back"),
+        ("abc", all("abc"), "b", remove('b'), "an operator says so"),
+        ("a", all("a"), "a", None, "the last one stays"),
+    ];
+    for (names, members, unwanted, step, why) in table {
+        let desk = Desk::new('a', names);
+        let unwanted = unwanted.chars().map(|name| voter(name).node).collect();
+        assert_eq!(desk.group.next_step(&voters(names), members, &unwanted), *step, "{why}");
+    }
+}
+
+#[test]
+fn voters_are_counted_as_nodes_come_and_go() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    let there: Vec<Member> = "abcde".chars().map(alive).collect();
+    desk.plan(&there);
+    assert!(!desk.group.is_changing(), "C7: nothing is committed in this term yet");
+    desk.accepted_by("b");
+    let first = desk.group.hard().committed;
+    desk.answered_by("bc", first);
+    desk.plan(&there);
+    assert!(!desk.group.is_changing(), "the newcomer has not said what it holds");
+    desk.answered_by("d", None);
+    desk.plan(&there);
+    assert!(!desk.group.is_changing(), "and holds nothing");
+    desk.answered_by("d", first);
+    desk.plan(&there);
+    assert!(desk.group.is_changing());
+    desk.propose();
+    assert_eq!(desk.group.voters(), voters("abcd"), "C7: from when it is accepted");
+    desk.accepted_by("b");
+    assert!(!desk.group.is_settled(), "two of four are no majority");
+    desk.accepted_by("d");
+    assert!(desk.group.is_settled());
+    let second = desk.group.hard().committed;
+    desk.answered_by("bcde", second);
+    desk.plan(&there);
+    desk.propose();
+    desk.accepted_by("bc");
+    assert_eq!(desk.group.voters(), voters("abcde"));
+    let gone: Vec<Member> =
+        "abc".chars().map(alive).chain([dead('d', PATIENCE), dead('e', PATIENCE), alive('f')]).collect();
+    desk.plan(&gone);
+    desk.propose();
+    desk.accepted_by("bc");
+    assert_eq!(desk.group.voters(), voters("abce"), "one document, one voter");
+}
+
+#[test]
+fn a_refused_candidate_asks_for_what_is_newer_than_its_own_and_once() {
+    let mut desk = Desk::new('a', "abcde");
+    desk.time_out();
+    let other = |ballot: u64, index: u64| {
+        let hash = Hash::of(&[ballot as u8, index as u8]);
+        Accepted { ballot: Term(ballot), index: Index(index), hash }
+    };
+    let own = desk.group.hard().accepted;
+    let mut refused = |by: char, accepted: Accepted| {
+        desk.vote(by, true, false, Some(Refusal::Behind), accepted);
+        desk.fetches()
+    };
+    assert_eq!(refused('b', own), [], "as new as ours");
+    assert_eq!(refused('b', other(2, 5)), [other(2, 5).hash]);
+    assert_eq!(refused('c', other(2, 5)), [], "it is on its way");
+    assert_eq!(refused('c', other(2, 4)), [], "older than what is on its way");
+    assert_eq!(refused('d', other(2, 6)), [other(2, 6).hash], "C3: the newest is what wins");
+    desk.vote('e', true, false, Some(Refusal::HearsLeader), other(9, 9));
+    assert_eq!(desk.fetches(), [], "that was not the reason");
+}
+
+#[test]
+fn a_follower_asks_again_for_what_is_committed_until_it_has_it() {
+    let mut desk = Desk::new('a', "abc");
+    let heartbeat = |desk: &mut Desk, index: u64| {
+        let committed = Some(Position { index: Index(index), hash: Hash::of(&[index as u8]) });
+        let (group, leader) = (desk.group.id().clone(), voter('b').node);
+        let beat = Heartbeat { group, term: Term(1), leader, round: Round(1), committed };
+        desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+        desk.fetches()
+    };
+    assert_eq!(heartbeat(&mut desk, 5), [Hash::of(&[5])]);
+    assert_eq!(heartbeat(&mut desk, 5), [Hash::of(&[5])], "whoever was asked may be gone");
+    assert_eq!(heartbeat(&mut desk, 4), [], "less than what is on its way");
+    assert_eq!(heartbeat(&mut desk, 6), [Hash::of(&[6])]);
+}
+
+#[test]
+fn a_campaign_says_who_timed_out_on_whom_after_how_long() {
+    let mut desk = Desk::new('a', "abc");
+    let (group, leader) = (desk.group.id().clone(), voter('b').node);
+    let beat = Heartbeat { group, term: Term(4), leader: leader.clone(), round: Round(1), committed: None };
+    desk.now = desk.now + Duration::from_secs(1);
+    desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+    let heard = desk.now;
+    desk.time_out();
+    let waited = desk.now.since(heard);
+    assert!(waited >= ConsensusParams::default().election_timeout);
+    let accepted = desk.group.hard().accepted;
+    desk.vote('c', true, true, None, accepted);
+    let told = desk.notices.iter().filter_map(|notice| match notice {
+        Notice::Campaign { term, leader, silent_for, pre, .. } => Some((*term, leader.clone(), *silent_for, *pre)),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [(Term(5), Some(leader), waited, true), (Term(5), None, waited, false)]);
+}
+
+#[test]
+fn a_node_tells_the_part_it_plays() {
+    assert_eq!(Desk::new('z', "abc").group.role(), Role::Observer);
+    let mut desk = Desk::new('a', "abc");
+    assert_eq!(desk.group.role(), Role::Follower);
+    desk.time_out();
+    assert_eq!(desk.group.role(), Role::Candidate);
+    desk.lead('b');
+    assert_eq!(desk.group.role(), Role::Leader);
+    desk.with(|group, cx, _, _| group.leave(cx));
+    assert_eq!(desk.group.role(), Role::Follower);
+    assert_eq!(desk.group.deadline(), Mono::NEVER, "it campaigns no more");
+}
