@@ -20,11 +20,23 @@ use sensorctl::sim::swarm::{Cut, Plan};
 use sensorctl::sim::trace::Trace;
 
 /// Worlds of the model, the small ones first. Each is walked as far as these states.
-const WORLDS: [Bounds; 4] =
-    [world(3, 2, 1, 1, 1, 0, 0), world(3, 2, 2, 0, 0, 1, 1), world(3, 3, 2, 0, 0, 0, 0), world(5, 2, 1, 0, 0, 0, 0)];
+const WORLDS: [Bounds; 6] = [
+    world(3, 2, 1, 1, 1, 0, 0),
+    world(3, 2, 2, 0, 0, 1, 1),
+    top(3, 1),
+    world(3, 3, 2, 0, 0, 0, 0),
+    world(5, 2, 1, 0, 0, 0, 0),
+    top(2, 2),
+];
+
+/// Three regions of three, of which so many come to have another leader.
+const fn top(region_leaders: u8, terms: u64) -> Bounds {
+    Bounds { regions: 3, region_leaders, ..world(3, terms, 1, 0, 0, 0, 0) }
+}
 
 const fn world(voters: usize, terms: u64, checkpoints: u64, crashes: u8, late: u8, added: u8, removed: u8) -> Bounds {
     Bounds {
+        regions: 1,
         voters,
         terms,
         checkpoints,
@@ -32,6 +44,7 @@ const fn world(voters: usize, terms: u64, checkpoints: u64, crashes: u8, late: u
         late_writes: late,
         additions: added,
         removals: removed,
+        region_leaders: 0,
         depth: 10_000,
         states: 400_000,
     }

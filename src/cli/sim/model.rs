@@ -11,7 +11,10 @@ use crate::sim::model::{Bounds, walk};
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Voters
+    /// Regions: one is a region's own group, several are the top level
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3))]
+    regions: u64,
+    /// Voters, in each region
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
     voters: u64,
     /// No campaign beyond this term
@@ -32,6 +35,9 @@ pub struct ModelArgs {
     /// Voters taken out on one path
     #[arg(long, default_value_t = 0)]
     removals: u8,
+    /// At the top: nodes that come to lead their regions on one path, besides those that do at first
+    #[arg(long, default_value_t = 0)]
+    region_leaders: u8,
     /// Steps on one path
     #[arg(long, default_value_t = 1000)]
     depth: u32,
@@ -67,6 +73,7 @@ const COLUMNS: &[Column] = &[
 
 pub fn run(cx: &Context, args: &ModelArgs) -> Result<(), CliError> {
     let bounds = Bounds {
+        regions: args.regions as usize,
         voters: args.voters as usize,
         terms: args.terms,
         checkpoints: args.checkpoints,
@@ -74,9 +81,11 @@ pub fn run(cx: &Context, args: &ModelArgs) -> Result<(), CliError> {
         late_writes: args.late_writes,
         additions: args.additions,
         removals: args.removals,
+        region_leaders: args.region_leaders,
         depth: args.depth,
         states: args.states,
     };
+    bounds.check().map_err(|error| CliError::usage(error.to_string()))?;
     let begun = crate::shell::clock::machine_micros();
     let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a template");
     let bar = ProgressBar::new_spinner().with_style(style);

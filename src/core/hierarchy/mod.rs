@@ -68,7 +68,7 @@ const UNANSWERED_MAX: u32 = 4;
 const RETURNS_MAX: usize = 256;
 
 /// One node's part in the top level.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Hierarchy {
     me: Voter,
     region: RegionId,
@@ -94,9 +94,14 @@ impl Hierarchy {
         accepted: Document,
         committed: Option<Document>,
     ) -> Self {
-        let group = Group::recover(cx, GroupId::Top, me.clone(), params, hard, accepted, committed);
+        let group = Group::recover(cx, GroupId::Top, me, params, hard, accepted, committed);
+        Self::around(region, group)
+    }
+
+    /// A node's part with nothing on its way: what a relay knows of others' questions may be lost at any time.
+    pub fn around(region: RegionId, group: Group) -> Self {
         Self {
-            me,
+            me: group.me().clone(),
             region,
             region_term: Term(0),
             group,
@@ -171,6 +176,11 @@ impl Hierarchy {
         self.group.remind(|voter| if own { voter.node == *peer } else { relays && there.contains(voter) });
     }
 
+    /// Questions that pass through this node, and ways back that it remembers.
+    pub fn under_way(&self) -> usize {
+        self.relays.len() + self.returns.len()
+    }
+
     /// When the top level next wants attention.
     pub fn deadline(&self) -> Mono {
         self.group.deadline().min(self.relays.deadline())
@@ -181,7 +191,12 @@ impl Hierarchy {
         if self.group.deadline() <= cx.now.mono {
             self.group.on_deadline(cx, writes);
         }
-        self.relays.on_deadline(cx.now.mono);
+        self.pass_back_due(cx.now.mono);
+    }
+
+    /// Sends back what has been gathered where the wait for the rest of a region is over.
+    pub fn pass_back_due(&mut self, now: Mono) {
+        self.relays.on_deadline(now);
         self.pass_back();
     }
 

@@ -20,7 +20,7 @@ pub struct Claim {
 }
 
 /// All regions that anybody has spoken of.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Regions {
     claims: BTreeMap<RegionId, Claim>,
     checkpoints: BTreeMap<RegionId, CheckpointRef>,

@@ -19,13 +19,13 @@ const LIFE: Duration = Duration::from_secs(10);
 const PASSING_MAX: usize = 1024;
 
 /// All questions under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Relays {
     passing: BTreeMap<(NodeId, u64), Passing>,
     ready: Vec<(NodeId, u64, Vec<Message>)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Passing {
     asked: Mono,
     due: Mono,
@@ -62,6 +62,11 @@ impl Relays {
         } else if 2 * (passing.total - passing.waiting.len()) > passing.total {
             passing.due = passing.due.min(now.max(passing.asked) + GRACE);
         }
+    }
+
+    /// Questions under way.
+    pub(super) fn len(&self) -> usize {
+        self.passing.len()
     }
 
     /// What goes back now.

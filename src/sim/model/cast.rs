@@ -26,14 +26,23 @@ pub struct Parcel {
 pub enum Load {
     /// A message.
     Message(Message),
+    /// A question of another region's, which a relay of the hearer's region has.
+    Relayed { asker: u8, message: Message },
+    /// What a relay brings back: a voter's answer in its own words.
+    Answer { via: u8, message: Message },
     /// A document that was asked for.
     Content { from: u8, hash: Hash },
 }
 
 /// Everybody and everything there is.
 pub struct Cast {
-    /// The nodes.
+    /// The nodes, region by region.
     pub voters: Vec<Voter>,
+    /// The group that is walked.
+    pub group: GroupId,
+    /// Regions, and voters of each at first.
+    regions: usize,
+    voters_each: usize,
     /// All that was ever sent.
     pub parcels: Vec<Parcel>,
     /// Renamings of the nodes: where each one's number goes.
@@ -44,13 +53,18 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// `voters` nodes that vote at first, which may be renamed to one another, and `others` that do not.
-    pub fn new(voters: usize, others: usize) -> Self {
+    /// `regions` of `voters` nodes that vote at first, and `others` that do not. Regions may be renamed to one another,
+    /// and so may the voters of one; but for the first of each where there are several regions, which leads at first.
+    pub fn new(regions: usize, voters: usize, others: usize) -> Self {
         let id =
             |i: usize| Voter { node: NodeId::new(&format!("n{i}")).expect("a good name"), store: StoreId(i as u128) };
-        let renamings = renamings(voters);
+        let renamings = if regions == 1 { renamings(voters) } else { renamings_of_regions(regions, voters) };
+        let group = if regions == 1 { GroupId::Region(region(0)) } else { GroupId::Top };
         Self {
-            voters: (0..voters + others).map(id).collect(),
+            voters: (0..regions * voters + others).map(id).collect(),
+            group,
+            regions,
+            voters_each: voters,
             parcels: Vec::new(),
             renamings,
             documents: BTreeMap::new(),
@@ -67,6 +81,36 @@ impl Cast {
     /// The number of a node, if it takes part.
     pub fn place(&self, node: &NodeId) -> Option<u8> {
         self.voters.iter().position(|voter| voter.node == *node).map(|place| place as u8)
+    }
+
+    /// True if what is walked is the top, of several regions.
+    pub fn is_top(&self) -> bool {
+        self.group == GroupId::Top
+    }
+
+    /// The region of a node.
+    pub fn region_of(&self, place: u8) -> RegionId {
+        region(self.region_number(place))
+    }
+
+    fn region_number(&self, place: u8) -> usize {
+        if self.is_top() { place as usize / self.voters_each } else { 0 }
+    }
+
+    /// The nodes of one's region.
+    pub fn neighbours(&self, place: u8) -> std::ops::Range<u8> {
+        let first = (self.region_number(place) * self.voters_each) as u8;
+        first..first + self.voters_each as u8
+    }
+
+    /// True if a node leads its region at first.
+    pub fn leads_at_first(&self, place: u8) -> bool {
+        !self.is_top() || self.neighbours(place).start == place
+    }
+
+    /// The first document.
+    pub fn first(&self) -> Hash {
+        self.shelf[0].0.hash()
     }
 
     /// A document by its hash.
@@ -136,12 +180,18 @@ impl Cast {
     pub fn parcel(&mut self, to: u8, load: Load) -> u32 {
         let mut pen = self.pen();
         match &load {
-            Load::Message(message) => pen.message(message),
+            // Whoever relays, the word is the same.
+            Load::Message(message) | Load::Relayed { message, .. } | Load::Answer { message, .. } => {
+                pen.message(message);
+            }
             Load::Content { .. } => pen.number(50),
         }
         let mut words = std::mem::take(&mut pen.words);
-        if let Load::Content { from, hash } = &load {
-            words.extend([Word::Node(*from), Word::Document(self.documents[hash])]);
+        match &load {
+            Load::Message(_) => {}
+            Load::Relayed { asker, .. } => words.extend([Word::Number(51), Word::Node(*asker)]),
+            Load::Answer { .. } => words.push(Word::Number(52)),
+            Load::Content { from, hash } => words.extend([Word::Node(*from), Word::Document(self.documents[hash])]),
         }
         words.push(Word::Node(to));
         let prints = self.prints(&words, &[]);
@@ -152,9 +202,9 @@ impl Cast {
     }
 
     /// The first document: all first voters vote.
-    pub fn genesis(&mut self, voters: usize) -> Document {
-        let region = RegionId::new("main").expect("a good name");
-        let first = BTreeMap::from([(region, self.voters[..voters].to_vec())]);
+    pub fn genesis(&mut self) -> Document {
+        let of = |n: usize| (region(n), self.voters[n * self.voters_each..][..self.voters_each].to_vec());
+        let first: BTreeMap<_, _> = (0..self.regions).map(of).collect();
         let genesis = Document::genesis("model", first).expect("there are voters");
         self.adopt(&genesis);
         genesis
@@ -171,9 +221,8 @@ impl Names for Cast {
     }
 }
 
-/// The group that is walked.
-pub fn main_group() -> GroupId {
-    GroupId::Region(RegionId::new("main").expect("a good name"))
+fn region(n: usize) -> RegionId {
+    RegionId::new(&format!("r{n}")).expect("a good name")
 }
 
 fn renamed(mask: u64, names: &[u8]) -> u64 {
@@ -197,4 +246,40 @@ fn renamings(voters: usize) -> Vec<Vec<u8>> {
     }
     let others: Vec<u8> = (voters as u8..64).collect();
     all.into_iter().map(|some| [some.as_slice(), &others].concat()).collect()
+}
+
+/// Renamings that keep regions together and the first of each first, the identity first.
+fn renamings_of_regions(regions: usize, voters: usize) -> Vec<Vec<u8>> {
+    let inner = renamings(voters - 1);
+    // An order of the regions, and the names given so far, region by region.
+    let mut all: Vec<(Vec<u8>, Vec<u8>)> = renamings(regions).into_iter().map(|order| (order, Vec::new())).collect();
+    for place in 0..regions {
+        let longer = |(order, names): &(Vec<u8>, Vec<u8>)| {
+            let first = order[place] * voters as u8;
+            let one = |inner: &Vec<u8>| {
+                let others = inner[..voters - 1].iter().map(|name| first + 1 + name);
+                (order.clone(), names.iter().copied().chain([first]).chain(others).collect())
+            };
+            inner.iter().map(one).collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    let others = (regions * voters) as u8..64;
+    all.into_iter().map(|(_, names)| names.into_iter().chain(others.clone()).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renamings_are_different_and_keep_what_tells_nodes_apart() {
+        let distinct = |all: Vec<Vec<u8>>| all.iter().map(|names| names[..9].to_vec()).collect::<BTreeSet<_>>().len();
+        assert_eq!(distinct(renamings(3)), 6);
+        assert_eq!(distinct(renamings_of_regions(3, 3)), 6 * 8, "three regions, and two of each that never led");
+        for names in renamings_of_regions(3, 3) {
+            assert!((0..3).all(|region| names[3 * region].is_multiple_of(3)), "the first stays first: {names:?}");
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 64);
+        }
+    }
 }

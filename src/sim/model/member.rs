@@ -1,36 +1,54 @@
 //! One node of the model: a group, its writes, and what of them is durable.
+//!
+//! At the top it is the shipped [`Hierarchy`] around the group. What a relay remembers is let go after every step, as it
+//! may be by age or a crash; a question may be passed on at any time, by a relay that leads its region no more as well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::consensus::{Contents, Fact, Group, Holdings, Member as Candidate, Snapshot};
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::hard_state::{HardState, Position, Record};
+use crate::core::hierarchy::{self, Hierarchy};
 use crate::core::hlc::{Hlc, Stamp};
-use crate::core::id::{Hash, NodeId, PersistSeq, Round, StoreId, Term, Voter};
+use crate::core::id::{GroupId, Hash, NodeId, PersistSeq, Round, StoreId, Term, Voter};
 use crate::core::ledger::document::{Counts, Document};
 use crate::core::message::Message;
-use crate::core::message::agreement::{ElectionVote, HeartbeatAck, Refusal};
+use crate::core::message::agreement::{ElectionVote, Heartbeat, HeartbeatAck, Refusal};
+use crate::core::message::relay::{Carried, Relay, RelayAnswer};
 use crate::core::notice::Notice;
 use crate::core::params::ConsensusParams;
 use crate::core::rng::Rng;
 use crate::core::time::{Mono, Now, Wall};
 use crate::core::view::Role;
 use crate::core::writes::Writes;
-use crate::sim::model::cast::{Cast, Load, Prints, main_group};
+use crate::sim::model::cast::{Cast, Load, Prints};
 
 /// Every step comes later than any timeout after the one before: whoever is asked has not heard a leader lately.
 const STEP: Duration = Duration::from_micros(10);
 const TIMEOUT: Duration = Duration::from_micros(1);
+
+/// Longer than a relay waits for the rest of a region.
+const RELAY_PATIENCE: Duration = Duration::from_millis(250);
+/// Every question has the same number: which one an answer is to does not matter, it says so itself.
+const SEQ: u64 = 1;
+
+/// What a node runs.
+#[derive(Clone)]
+enum Seat {
+    Region(Box<Group>),
+    Top(Box<Hierarchy>),
+}
 
 /// A node as it stands.
 #[derive(Clone)]
 pub struct Member {
     /// Its place.
     pub place: u8,
-    /// What it runs.
-    pub group: Group,
+    seat: Seat,
+    /// Whether it leads its region, and so may campaign (H1).
+    pub leads: bool,
     /// What a crash leaves.
     pub durable: HardState,
     /// What was written since, oldest first.
@@ -81,6 +99,32 @@ impl Holdings for Shelf<'_> {
     }
 }
 
+impl Seat {
+    fn group_mut(&mut self) -> &mut Group {
+        match self {
+            Self::Region(group) => group,
+            Self::Top(hierarchy) => hierarchy.group_mut(),
+        }
+    }
+
+    /// What it wants sent or fetched. A relay does not wait for the rest of its region: they may be silent.
+    fn take_facts(&mut self, now: Mono) -> Vec<Fact> {
+        match self {
+            Self::Region(group) => group.take_facts(),
+            Self::Top(hierarchy) => {
+                let mut facts = hierarchy.take_facts(&|_| true);
+                hierarchy.pass_back_due(now + RELAY_PATIENCE);
+                facts.extend(hierarchy.take_facts(&|_| true));
+                let sent = |fact| match fact {
+                    hierarchy::Fact::Send { to, message } => Fact::Send { to, message },
+                    hierarchy::Fact::Group(fact) => fact,
+                };
+                facts.into_iter().map(sent).collect()
+            }
+        }
+    }
+}
+
 impl Member {
     /// A node that starts on what a crash left.
     pub fn recover(cast: &Cast, place: u8, durable: HardState) -> Self {
@@ -91,14 +135,45 @@ impl Member {
         let (mut rng, mut fx) = (Rng::new(1), Vec::new());
         let mut cx = Cx { now: at(Mono::ZERO), rng: &mut rng, fx: &mut fx };
         let me = cast.voters[place as usize].clone();
-        let group = Group::recover(&mut cx, main_group(), me, params, durable.clone(), accepted, committed);
-        Self { place, group, durable, unsynced: Vec::new(), writes: Writes::default(), at: Mono::ZERO }
+        let group = Group::recover(&mut cx, cast.group.clone(), me, params, durable.clone(), accepted, committed);
+        let seat = match cast.group {
+            GroupId::Region(_) => Seat::Region(Box::new(group)),
+            GroupId::Top => Seat::Top(Box::new(Hierarchy::around(cast.region_of(place), group))),
+        };
+        let leads = !cast.is_top();
+        Self { place, seat, leads, durable, unsynced: Vec::new(), writes: Writes::default(), at: Mono::ZERO }
+    }
+
+    /// The group.
+    pub fn group(&self) -> &Group {
+        match &self.seat {
+            Seat::Region(group) => group,
+            Seat::Top(hierarchy) => hierarchy.group(),
+        }
+    }
+
+    /// Nothing is on its way through this node any more.
+    pub fn settle(&mut self, cast: &Cast) {
+        if let Seat::Top(hierarchy) = &mut self.seat {
+            **hierarchy = Hierarchy::around(cast.region_of(self.place), hierarchy.group().clone());
+        }
+    }
+
+    /// It becomes its region's leader, or is one no more.
+    pub fn lead_region(&self, cast: &mut Cast, leads: bool) -> Deed {
+        let mut next = self.clone();
+        next.leads = leads;
+        next.act(cast, None, |seat, cx, _, _| {
+            if let Seat::Top(hierarchy) = seat {
+                hierarchy.set_leading(cx, leads, Term(1));
+            }
+        })
     }
 
     /// Fingerprints of all that its future depends on.
     pub fn portray(&self, cast: &Cast) -> Prints {
         let mut pen = cast.pen();
-        self.group.portray(&self.writes, &mut pen);
+        self.group().portray(&self.writes, &mut pen);
         pen.hard(&self.durable);
         self.unsynced.iter().for_each(|(_, hard)| pen.hard(hard));
         cast.prints(&pen.words, &pen.bag)
@@ -107,10 +182,10 @@ impl Member {
     /// Whether hearing this can still change anything here, now or after a crash: all else need not be told apart.
     /// Answers to what is stale are taken for lost; whoever is behind hears of newer terms from those who lead them.
     pub fn minds(&self, load: &Load) -> bool {
-        let (hard, durable) = (self.group.hard(), &self.durable);
+        let (hard, durable) = (self.group().hard(), &self.durable);
         let message = match load {
-            Load::Message(message) => message,
-            Load::Content { hash, .. } => return self.group.awaits(hash),
+            Load::Message(message) | Load::Relayed { message, .. } | Load::Answer { message, .. } => message,
+            Load::Content { hash, .. } => return self.group().awaits(hash),
         };
         match message {
             // One that teaches nothing does no more than the proposal that was sent with it.
@@ -118,14 +193,14 @@ impl Member {
             Message::ElectionRequest(m) => {
                 m.term > durable.term || (m.term == durable.term && durable.voted_for.is_none())
             }
-            Message::ElectionVote(m) if m.granted => self.group.role() == Role::Candidate && m.term == hard.term,
+            Message::ElectionVote(m) if m.granted => self.group().role() == Role::Candidate && m.term == hard.term,
             Message::ElectionVote(m) => {
                 let newer = m.accepted.pair() > durable.accepted.pair();
                 m.term > durable.term || (m.reason == Some(Refusal::Behind) && newer)
             }
             Message::CheckpointPropose(m) => m.term >= durable.term,
             Message::CheckpointAck(m) if m.accepted => {
-                let open = self.group.is_leader() && !self.group.is_settled();
+                let open = self.group().is_leader() && !self.group().is_settled();
                 open && m.term == hard.term && m.hash == hard.accepted.hash
             }
             Message::CheckpointAck(m) => m.term > durable.term,
@@ -135,20 +210,60 @@ impl Member {
 
     /// Hears what was sent to it.
     pub fn hear(&self, cast: &mut Cast, parcel: u32) -> Deed {
-        let (message, content) = match &cast.parcels[parcel as usize].load {
-            Load::Message(message) => (Some(message.clone()), None),
-            Load::Content { from, hash } => (None, Some((cast.voters[*from as usize].node.clone(), *hash))),
+        match &cast.parcels[parcel as usize].load {
+            Load::Message(message) => {
+                let message = message.clone();
+                self.act(cast, None, |seat, cx, writes, shelf| heed(seat, cx, writes, shelf, &message))
+            }
+            Load::Relayed { asker, message } => {
+                let (asker, message) = (*asker, message.clone());
+                self.hear_relayed(cast, asker, message)
+            }
+            Load::Answer { via, message } => {
+                let via = cast.voters[*via as usize].clone();
+                let asker = self.group().me().node.clone();
+                let answer = answer_of(cast, self.place, asker, vec![Carried::new(message.clone())]);
+                self.act(cast, None, |seat, cx, writes, shelf| {
+                    let Seat::Top(hierarchy) = seat else { return };
+                    for message in hierarchy.on_relay_answer(cx.now.mono, &via, answer) {
+                        hierarchy.hear(cx, writes, shelf, &message);
+                    }
+                })
+            }
+            Load::Content { from, hash } => {
+                let (from, hash) = (cast.voters[*from as usize].node.clone(), *hash);
+                self.act(cast, Some(hash), |seat, cx, writes, shelf| {
+                    seat.group_mut().on_content(cx, writes, shelf, &from);
+                })
+            }
+        }
+    }
+
+    /// Hears another region's question through a relay: itself if it is the first or second of its region, else
+    /// through the first. What the relay does with it is the shipped relay's work.
+    fn hear_relayed(&self, cast: &mut Cast, asker: u8, message: Message) -> Deed {
+        let all = cast.neighbours(self.place).map(|place| cast.voters[place as usize].node.clone()).collect();
+        let asker = cast.voters[asker as usize].clone();
+        let question = Relay { asker: asker.node.clone(), seq: SEQ, to: all, message: Carried::new(message) };
+        let via = relay_of(cast, self.place);
+        let (from, question) = match via == self.place {
+            true => (asker, question),
+            false => {
+                let mut relay = relay_at(cast, via);
+                relay.on_relay(Mono::ZERO, &asker, &question, &|_| true);
+                let me = &self.group().me().node;
+                let passed = relay.take_facts(&|_| true).into_iter().find_map(|fact| match fact {
+                    hierarchy::Fact::Send { to, message: Message::Relay(relay) } if to == *me => Some(relay),
+                    _ => None,
+                });
+                let Some(passed) = passed else { return Deed { member: self.clone(), sent: vec![], claims: vec![] } };
+                (cast.voters[via as usize].clone(), passed)
+            }
         };
-        self.act(cast, content.as_ref().map(|(_, hash)| *hash), |group, cx, writes, shelf| match &message {
-            Some(Message::Heartbeat(m)) => group.on_heartbeat(cx, writes, shelf, m),
-            Some(Message::ElectionRequest(m)) => group.on_election_request(cx, writes, m),
-            Some(Message::ElectionVote(m)) => group.on_election_vote(cx, writes, shelf, m),
-            Some(Message::CheckpointPropose(m)) => group.on_checkpoint_propose(cx, writes, shelf, m),
-            Some(Message::CheckpointAck(m)) => group.on_checkpoint_ack(cx, writes, m),
-            Some(_) => {}
-            None => {
-                let (from, _) = content.as_ref().expect("a parcel is a message or a document");
-                group.on_content(cx, writes, shelf, from);
+        self.act(cast, None, |seat, cx, writes, shelf| {
+            let Seat::Top(hierarchy) = seat else { return };
+            if let Some(message) = hierarchy.on_relay(cx.now.mono, &from, &question, &|_| true) {
+                hierarchy.hear(cx, writes, shelf, &message);
             }
         })
     }
@@ -156,7 +271,9 @@ impl Member {
     /// Its patience ends: it leads no more if it did, and campaigns. Everybody grants the pre-vote, for it binds nobody:
     /// a campaign must do no harm whenever it comes.
     pub fn time_out(&self, cast: &mut Cast) -> Deed {
-        self.act(cast, None, |group, cx, writes, shelf| {
+        let id = cast.group.clone();
+        self.act(cast, None, |seat, cx, writes, shelf| {
+            let group = seat.group_mut();
             if group.is_leader() {
                 group.on_deadline(cx, writes);
                 cx.now = at(cx.now.mono + STEP);
@@ -165,7 +282,7 @@ impl Member {
             let (term, me) = (group.hard().term.next(), group.me().clone());
             for voter in group.voters().iter().filter(|voter| **voter != me) {
                 let (voter, accepted) = (voter.clone(), group.hard().accepted);
-                let (group_id, reason) = (main_group(), None);
+                let (group_id, reason) = (id.clone(), None);
                 let vote = ElectionVote { group: group_id, term, voter, pre: true, granted: true, reason, accepted };
                 group.on_election_vote(cx, writes, shelf, &vote);
             }
@@ -175,15 +292,18 @@ impl Member {
     /// Proposes the next checkpoint.
     pub fn propose(&self, cast: &mut Cast) -> Deed {
         let snapshot = self.snapshot();
-        self.act(cast, None, |group, cx, writes, shelf| group.propose(cx, writes, shelf, snapshot))
+        self.act(cast, None, |seat, cx, writes, shelf| seat.group_mut().propose(cx, writes, shelf, snapshot))
     }
 
     fn snapshot(&self) -> Snapshot {
-        let hard = self.group.hard();
+        let hard = self.group().hard();
         // Different leaders and terms make different documents.
         let time = Hlc::new(Wall::from_millis(hard.accepted.index.get() + 1), hard.term.get() as u16);
-        let taken_at = Stamp { time, node: self.group.me().node.clone() };
-        let contents = Contents::Readings { body: Hash::of(b"no body"), fused: None, founds_top: false };
+        let taken_at = Stamp { time, node: self.group().me().node.clone() };
+        let contents = match self.seat {
+            Seat::Region(_) => Contents::Readings { body: Hash::of(b"no body"), fused: None, founds_top: false },
+            Seat::Top(_) => Contents::Regions { regions: BTreeMap::new(), fused: None },
+        };
         Snapshot { taken_at, counts: Counts::default(), contents }
     }
 
@@ -191,7 +311,8 @@ impl Member {
     pub fn remove(&self, cast: &mut Cast, voter: u8) -> Deed {
         let unwanted = BTreeSet::from([cast.voters[voter as usize].node.clone()]);
         let snapshot = self.snapshot();
-        self.act(cast, None, |group, cx, writes, shelf| {
+        self.act(cast, None, |seat, cx, writes, shelf| {
+            let group = seat.group_mut();
             group.plan_voters(cx, &[], &unwanted);
             group.propose(cx, writes, shelf, snapshot);
         })
@@ -208,8 +329,8 @@ impl Member {
         let answers: Vec<HeartbeatAck> = answers
             .iter()
             .map(|(place, holds)| HeartbeatAck {
-                group: main_group(),
-                term: self.group.hard().term,
+                group: cast.group.clone(),
+                term: self.group().hard().term,
                 round: Round(0),
                 voter: cast.voters[*place as usize].clone(),
                 holds: *holds,
@@ -217,7 +338,8 @@ impl Member {
             .collect();
         let snapshot = self.snapshot();
         let mut proposed = false;
-        let deed = self.act(cast, None, |group, cx, writes, shelf| {
+        let deed = self.act(cast, None, |seat, cx, writes, shelf| {
+            let group = seat.group_mut();
             answers.iter().for_each(|ack| group.on_heartbeat_ack(cx, writes, ack));
             group.plan_voters(cx, &members, &BTreeSet::new());
             proposed = group.is_changing();
@@ -234,9 +356,9 @@ impl Member {
         let mut next = self.clone();
         let (seq, hard) = next.unsynced.remove(0);
         next.durable = hard;
-        next.act(cast, None, |group, cx, writes, _| {
+        next.act(cast, None, |seat, cx, writes, _| {
             writes.on_persisted(seq);
-            group.on_persisted(cx, writes);
+            seat.group_mut().on_persisted(cx, writes);
         })
     }
 
@@ -257,16 +379,19 @@ impl Member {
         &self,
         cast: &mut Cast,
         come: Option<Hash>,
-        act: impl FnOnce(&mut Group, &mut Cx<'_>, &mut Writes, &mut Shelf<'_>),
+        act: impl FnOnce(&mut Seat, &mut Cx<'_>, &mut Writes, &mut Shelf<'_>),
     ) -> Deed {
         let mut next = self.clone();
         let (mut rng, mut fx) = (Rng::new(1), Vec::new());
         let mut cx = Cx { now: at(next.at + STEP), rng: &mut rng, fx: &mut fx };
-        let own = [Some(next.group.accepted().hash()), next.group.committed().map(Document::hash), come];
+        let group = next.group();
+        let own = [Some(group.accepted().hash()), group.committed().map(Document::hash), come];
         let mut shelf = Shelf { cast, held: own.into_iter().flatten().collect() };
-        act(&mut next.group, &mut cx, &mut next.writes, &mut shelf);
+        act(&mut next.seat, &mut cx, &mut next.writes, &mut shelf);
         next.at = cx.now.mono;
-        let facts = next.group.take_facts();
+        let facts = next.seat.take_facts(next.at);
+        // The relay has waited: it waits anew from here on.
+        next.at = next.at + RELAY_PATIENCE * 2;
         let mut claims = Vec::new();
         for effect in fx {
             match effect {
@@ -286,8 +411,24 @@ impl Member {
                 _ => {}
             }
         }
-        let sent = facts.into_iter().flat_map(addressed).filter_map(|fact| route(cast, next.place, fact)).collect();
+        let sent = facts.into_iter().flat_map(addressed).flat_map(|fact| route(cast, next.place, fact)).collect();
         Deed { member: next, sent, claims }
+    }
+}
+
+/// Gives the group what was said on a direct link.
+fn heed(seat: &mut Seat, cx: &mut Cx<'_>, writes: &mut Writes, shelf: &mut Shelf<'_>, message: &Message) {
+    let group = match seat {
+        Seat::Region(group) => group,
+        Seat::Top(hierarchy) => return hierarchy.hear(cx, writes, shelf, message),
+    };
+    match message {
+        Message::Heartbeat(m) => group.on_heartbeat(cx, writes, shelf, m),
+        Message::ElectionRequest(m) => group.on_election_request(cx, writes, m),
+        Message::ElectionVote(m) => group.on_election_vote(cx, writes, shelf, m),
+        Message::CheckpointPropose(m) => group.on_checkpoint_propose(cx, writes, shelf, m),
+        Message::CheckpointAck(m) => group.on_checkpoint_ack(cx, writes, m),
+        _ => {}
     }
 }
 
@@ -299,28 +440,101 @@ fn addressed(fact: Fact) -> Vec<Fact> {
     }
 }
 
-fn route(cast: &mut Cast, place: u8, fact: Fact) -> Option<u32> {
+/// What becomes of what a node wants sent: parcels, if the model has any use for it.
+fn route(cast: &mut Cast, place: u8, fact: Fact) -> Vec<u32> {
     match fact {
-        Fact::Send { to, message } => {
-            let to = cast.place(&to)?;
-            let message = match message {
-                // Rounds and the leader's patience are not modelled; pre-votes are granted without asking.
-                Message::HeartbeatAck(_) => return None,
-                Message::ElectionRequest(request) if request.pre => return None,
-                Message::Heartbeat(mut beat) => {
-                    beat.round = Round(0);
-                    Message::Heartbeat(beat)
-                }
-                other => other,
+        // Passed on for somebody else: whoever is named has a parcel of its own already.
+        Fact::Send { message: Message::Relay(relay), .. } if relay.asker != cast.voters[place as usize].node => {
+            Vec::new()
+        }
+        Fact::Send { message: Message::Relay(relay), .. } => {
+            // One for each who is asked. Who relays it is settled when it is heard.
+            let Some(message) = told(*relay.message.0) else { return Vec::new() };
+            let to: Vec<u8> = relay.to.iter().filter_map(|to| cast.place(to)).collect();
+            let asker = cast.place(&relay.asker).unwrap_or(place);
+            let one = |to| cast.parcel(to, Load::Relayed { asker, message: message.clone() });
+            to.into_iter().map(one).collect()
+        }
+        Fact::Send { to, message: Message::RelayAnswer(answer) } => {
+            let Some(asker) = cast.place(&answer.asker) else { return Vec::new() };
+            let answers = match to == answer.asker {
+                true => answer.answers,
+                false => brought_back(cast, place, &to, asker, answer),
             };
-            Some(cast.parcel(to, Load::Message(message)))
+            let messages = answers.into_iter().filter_map(|carried| told(*carried.0));
+            let via = relay_of(cast, place);
+            messages.map(|message| cast.parcel(asker, Load::Answer { via, message })).collect()
+        }
+        Fact::Send { to, message } => {
+            let to = cast.place(&to).zip(told(message));
+            to.map(|(to, message)| cast.parcel(to, Load::Message(message))).into_iter().collect()
         }
         Fact::Fetch { hash, from, .. } => {
-            let from = cast.place(&from)?;
-            Some(cast.parcel(place, Load::Content { from, hash }))
+            let from = cast.place(&from);
+            from.map(|from| cast.parcel(place, Load::Content { from, hash })).into_iter().collect()
         }
-        _ => None,
+        _ => Vec::new(),
     }
+}
+
+/// A message as the model keeps it: rounds and the leader's patience are not modelled; pre-votes are granted without
+/// asking.
+fn told(message: Message) -> Option<Message> {
+    match message {
+        Message::HeartbeatAck(_) => None,
+        Message::ElectionRequest(request) if request.pre => None,
+        Message::Heartbeat(beat) => Some(Message::Heartbeat(Heartbeat { round: Round(0), ..beat })),
+        other => Some(other),
+    }
+}
+
+/// Through whom a node hears other regions: the first two of a region are its leaders at times, and relay themselves.
+fn relay_of(cast: &Cast, place: u8) -> u8 {
+    let first = cast.neighbours(place).start;
+    if place <= first + 1 { place } else { first }
+}
+
+/// A relay that has just begun. It holds no acceptor state, so any serves.
+fn relay_at(cast: &Cast, place: u8) -> Hierarchy {
+    match Member::recover(cast, place, HardState::new(cast.first())).seat {
+        Seat::Top(hierarchy) => *hierarchy,
+        Seat::Region(_) => unreachable!("only the top relays"),
+    }
+}
+
+/// What a relay makes of a voter's answer: it passes the question, gathers, and brings back what it has.
+fn brought_back(cast: &Cast, voter: u8, relay: &NodeId, asker: u8, answer: RelayAnswer) -> Vec<Carried> {
+    let (voter, asker) = (&cast.voters[voter as usize], &cast.voters[asker as usize]);
+    let via = cast.place(relay).expect("whoever relays takes part");
+    let mut relay = relay_at(cast, via);
+    let beat = Heartbeat {
+        group: cast.group.clone(),
+        term: Term(1),
+        leader: asker.node.clone(),
+        round: Round(0),
+        committed: None,
+    };
+    let message = Carried::new(Message::Heartbeat(beat));
+    let to = cast.neighbours(via).map(|place| cast.voters[place as usize].node.clone()).collect();
+    let question = Relay { asker: asker.node.clone(), seq: SEQ, to, message };
+    relay.on_relay(Mono::ZERO, asker, &question, &|_| true);
+    relay.on_relay_answer(Mono::ZERO, voter, answer);
+    relay.pass_back_due(Mono::ZERO + RELAY_PATIENCE);
+    relay
+        .take_facts(&|_| true)
+        .into_iter()
+        .filter_map(|fact| match fact {
+            hierarchy::Fact::Send { to, message: Message::RelayAnswer(answer) } if to == asker.node => {
+                Some(answer.answers)
+            }
+            _ => None,
+        })
+        .flatten()
+        .collect()
+}
+
+fn answer_of(cast: &Cast, place: u8, asker: NodeId, answers: Vec<Carried>) -> RelayAnswer {
+    RelayAnswer { asker, seq: SEQ, region: cast.region_of(place), region_term: Term(1), answers }
 }
 
 fn at(mono: Mono) -> Now {

@@ -1,6 +1,7 @@
 //! The model: every order in which a small group can hear, forget, crash, campaign and change its voters.
 //!
-//! Drives the shipped [`Group`](crate::core::consensus::Group), not a re-write of it. What is sent stays sent: it may
+//! Drives the shipped [`Group`](crate::core::consensus::Group), not a re-write of it, at the top within the shipped
+//! [`Hierarchy`](crate::core::hierarchy::Hierarchy) with its relays. What is sent stays sent: it may
 //! be heard at once, later, never, again and in any order, so that loss, repetition and reordering need no bound. A
 //! write is durable when its step ends, or, within a bound, later or never: a crash takes what is not.
 //!
@@ -9,6 +10,11 @@
 //! the archive (a document that was asked for may come at any time). A heartbeat counts if it teaches its hearer a
 //! commit, its answer where a voter is to be added. Answers to what is stale are lost. What these leave out is the
 //! simulator's business.
+//!
+//! At the top each region has a leader at first, others come to lead theirs at any step within a bound, and whoever is
+//! deposed learns of it at any later step or never: in the middle of a vote, of a proposal, of a relay. A question that
+//! crosses regions is passed on whenever its hearer takes it up, by a leader or by one that was; what a relay remembers
+//! is let go after that. Region checkpoints are left out, and so is H4.
 //!
 //! Two states are one if they differ only in which of the first voters is called what (symmetry), or by a collision
 //! of 128-bit fingerprints: at 1e9 states that has a probability of about 1.5e-21.
@@ -28,7 +34,9 @@ pub use walk::walk;
 /// How far the walk goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Voters of the genesis.
+    /// Regions: one is a region's own group, several are the top.
+    pub regions: usize,
+    /// Voters of the genesis, in each region.
     pub voters: usize,
     /// No campaign beyond this term.
     pub terms: u64,
@@ -42,10 +50,41 @@ pub struct Bounds {
     pub additions: u8,
     /// Voters taken out on one path.
     pub removals: u8,
+    /// Nodes that come to lead their regions on one path, besides those that do at first.
+    pub region_leaders: u8,
     /// Steps on one path.
     pub depth: u32,
     /// States after which the walk stops, complete or not.
     pub states: u64,
+}
+
+/// Why a world cannot be walked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoundsError {
+    /// Renamings would be too many to try.
+    #[error("several regions have at most 3 voters each, and {0} were asked for")]
+    Voters(usize),
+    /// The top's voters follow those of its regions, which are not modelled.
+    #[error("voters come and go in a region's own group: with several regions, additions and removals must be 0")]
+    Changes,
+    /// What a relay remembers is let go after each step, and an answer that waits for a disk with it.
+    #[error("with several regions every disk answers at once: late writes must be 0")]
+    LateWrites,
+}
+
+impl Bounds {
+    /// Whether the model can walk this.
+    ///
+    /// # Errors
+    /// [`BoundsError`] if not.
+    pub fn check(&self) -> Result<(), BoundsError> {
+        match self.regions > 1 {
+            true if self.voters > 3 => Err(BoundsError::Voters(self.voters)),
+            true if self.additions + self.removals > 0 => Err(BoundsError::Changes),
+            true if self.late_writes > 0 => Err(BoundsError::LateWrites),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a walk has found.

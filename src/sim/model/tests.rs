@@ -4,6 +4,7 @@ use super::*;
 
 fn small() -> Bounds {
     Bounds {
+        regions: 1,
         voters: 3,
         terms: 1,
         checkpoints: 1,
@@ -11,6 +12,7 @@ fn small() -> Bounds {
         late_writes: 0,
         additions: 0,
         removals: 0,
+        region_leaders: 0,
         depth: 500,
         states: 200_000,
     }
@@ -45,6 +47,33 @@ fn voters_that_come_and_voters_that_go_are_walked_to_the_end() {
 #[test]
 fn five_voters_are_walked_under_all_their_renamings() {
     walked(&Bounds { voters: 5, checkpoints: 0, ..small() }, &["elections", "commits"]);
+}
+
+fn top() -> Bounds {
+    Bounds { regions: 3, checkpoints: 0, ..small() }
+}
+
+#[test]
+fn three_regions_of_one_and_their_relays_are_walked_to_the_end() {
+    walked(&Bounds { voters: 1, checkpoints: 1, ..top() }, &["elections", "commits"]);
+    walked(&Bounds { voters: 1, terms: 2, crashes: 1, ..top() }, &["elections", "commits", "crashes"]);
+}
+
+#[test]
+fn regions_of_three_change_their_leaders_in_the_middle_of_a_vote() {
+    let bounds = Bounds { voters: 3, region_leaders: 1, terms: 2, states: 30_000, ..top() };
+    let report = walk(&bounds, &mut |_| ());
+    assert_eq!(report.violation, None, "{report:?}");
+    assert!(["elections", "region leaders"].iter().all(|what| report.reached.get(what) > Some(&5)), "{report:?}");
+}
+
+#[test]
+fn what_the_model_does_not_know_it_refuses() {
+    assert_eq!(top().check(), Ok(()));
+    assert_eq!(Bounds { voters: 4, ..top() }.check(), Err(BoundsError::Voters(4)));
+    assert_eq!(Bounds { removals: 1, ..top() }.check(), Err(BoundsError::Changes));
+    assert_eq!(Bounds { late_writes: 1, ..top() }.check(), Err(BoundsError::LateWrites));
+    assert_eq!(Bounds { voters: 5, additions: 1, late_writes: 1, ..small() }.check(), Ok(()));
 }
 
 #[test]

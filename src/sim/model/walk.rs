@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::core::hard_state::{HardState, Position};
-use crate::core::id::{Hash, Index, Term};
+use crate::core::hierarchy::is_own;
+use crate::core::id::{Hash, Index, Term, Voter};
 use crate::core::message::Message;
 use crate::core::message::agreement::{CheckpointAck, ElectionVote};
-use crate::sim::model::cast::{Cast, Load, Prints, main_group};
+use crate::sim::model::cast::{Cast, Load, Prints};
 use crate::sim::model::member::{Claim, Deed, Member};
 use crate::sim::model::seen::Seen;
 use crate::sim::model::{Bounds, Report};
+use crate::sim::oracles::is_quorum;
 
 /// States between two looks of whoever waits.
 const TOLD_EVERY: u64 = 1 << 16;
@@ -34,6 +36,7 @@ struct Spent {
     late_writes: u8,
     additions: u8,
     removals: u8,
+    region_leaders: u8,
 }
 
 /// What must stay true of the past.
@@ -52,6 +55,10 @@ enum Step {
     Add,
     Sync,
     Crash,
+    /// It comes to lead its region.
+    LeadRegion,
+    /// It leads its region no more.
+    LoseRegion,
 }
 
 /// What a step makes of a node. A step that writes has two outcomes: the disk answers at once, or not.
@@ -100,7 +107,7 @@ impl<'a> Walk<'a> {
     fn new(bounds: &'a Bounds) -> Self {
         Self {
             bounds,
-            cast: Cast::new(bounds.voters, usize::from(bounds.additions > 0)),
+            cast: Cast::new(bounds.regions, bounds.voters, usize::from(bounds.additions > 0)),
             members: Vec::new(),
             member_numbers: BTreeMap::new(),
             histories: Vec::new(),
@@ -113,11 +120,14 @@ impl<'a> Walk<'a> {
     }
 
     fn first(&mut self) -> State {
-        let genesis = self.cast.genesis(self.bounds.voters);
+        let genesis = self.cast.genesis();
         let durable = HardState::new(genesis.hash());
         let places = 0..self.cast.voters.len() as u8;
         let members = places.map(|place| {
-            let member = Member::recover(&self.cast, place, durable.clone());
+            let mut member = Member::recover(&self.cast, place, durable.clone());
+            if self.cast.is_top() && self.cast.leads_at_first(place) {
+                member = member.lead_region(&mut self.cast, true).member;
+            }
             self.number_member(member)
         });
         let members = members.collect();
@@ -157,18 +167,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What this node may do now.
+    /// What this node may do now. What comes last is walked first: to hear what was said leads furthest in few steps,
+    /// and a walk that ends early has seen elections and commits.
     fn steps(&self, state: &State, place: u8) -> Vec<Step> {
-        let member = &self.members[state.members[place as usize] as usize].0;
-        let heard = state.sent.iter().filter(|sent| self.cast.parcels[**sent as usize].to == place);
-        let mut steps: Vec<Step> = heard.map(|sent| Step::Hear(*sent)).collect();
-        let (hard, leads, spent) = (member.group.hard(), member.group.is_leader(), state.spent);
-        if hard.term.get() < self.bounds.terms && member.group.is_voter() {
+        let member = self.member(state, place);
+        let mut steps = Vec::new();
+        let (hard, leads, spent) = (member.group().hard(), member.group().is_leader(), state.spent);
+        if hard.term.get() < self.bounds.terms && member.group().is_voter() && member.leads {
             steps.push(Step::TimeOut);
         }
-        if leads && member.group.is_settled() && hard.accepted.index.get() < self.bounds.checkpoints {
+        if leads && member.group().is_settled() && hard.accepted.index.get() < self.bounds.checkpoints {
             steps.push(Step::Propose);
-            let voters = member.group.voters();
+            let voters = member.group().voters();
             if spent.removals < self.bounds.removals && voters.len() > 2 {
                 let all = (0..self.cast.voters.len() as u8).filter(|v| voters.contains(&self.cast.voters[*v as usize]));
                 steps.extend(all.map(Step::Remove));
@@ -184,6 +194,17 @@ impl<'a> Walk<'a> {
         if spent.crashes < self.bounds.crashes {
             steps.push(Step::Crash);
         }
+        if self.cast.is_top() {
+            // Whoever is deposed may not know it for any time: two may take themselves for a region's leader.
+            let mut others = self.cast.neighbours(place).filter(|other| *other != place);
+            match member.leads {
+                false if spent.region_leaders < self.bounds.region_leaders => steps.push(Step::LeadRegion),
+                true if others.any(|other| self.member(state, other).leads) => steps.push(Step::LoseRegion),
+                _ => {}
+            }
+        }
+        let heard = state.sent.iter().filter(|sent| self.cast.parcels[**sent as usize].to == place);
+        steps.extend(heard.map(|sent| Step::Hear(*sent)));
         steps
     }
 
@@ -200,6 +221,7 @@ impl<'a> Walk<'a> {
         match step {
             Step::Remove(_) => spent.removals += 1,
             Step::Crash => spent.crashes += 1,
+            Step::LeadRegion => spent.region_leaders += 1,
             _ => {}
         }
         let outcomes = match step {
@@ -258,6 +280,7 @@ impl<'a> Walk<'a> {
         match step {
             Step::Remove(_) => count("removals"),
             Step::Crash => count("crashes"),
+            Step::LeadRegion => count("region leaders"),
             _ => {}
         }
         if added {
@@ -275,12 +298,14 @@ impl<'a> Walk<'a> {
     /// What this step makes of this node, worked out once.
     fn remembered(&mut self, number: u32, step: Step) -> Rc<[Outcome]> {
         let code = match step {
-            Step::Hear(parcel) => 16 + parcel,
+            Step::Hear(parcel) => 32 + parcel,
             Step::TimeOut => 0,
             Step::Propose => 1,
             Step::Sync => 2,
             Step::Crash => 3,
-            Step::Remove(voter) => 4 + u32::from(voter),
+            Step::LeadRegion => 4,
+            Step::LoseRegion => 5,
+            Step::Remove(voter) => 6 + u32::from(voter),
             Step::Add => unreachable!("others have a part in it"),
         };
         if let Some(known) = self.outcomes[number as usize].get(&code) {
@@ -293,6 +318,8 @@ impl<'a> Walk<'a> {
             Step::Propose => member.propose(cast),
             Step::Remove(voter) => member.remove(cast, voter),
             Step::Sync => member.sync(cast),
+            Step::LeadRegion => member.lead_region(cast, true),
+            Step::LoseRegion => member.lead_region(cast, false),
             Step::Crash => {
                 let member = Member::recover(cast, member.place, member.durable.clone());
                 Deed { member, sent: Vec::new(), claims: Vec::new() }
@@ -335,7 +362,8 @@ impl<'a> Walk<'a> {
         Outcome { member, sent: deed.sent.into(), claims: deed.claims.into(), late }
     }
 
-    fn number_member(&mut self, member: Member) -> u32 {
+    fn number_member(&mut self, mut member: Member) -> u32 {
+        member.settle(&self.cast);
         let prints = member.portray(&self.cast);
         *self.member_numbers.entry(prints[0]).or_insert_with(|| {
             self.members.push((member, prints));
@@ -355,7 +383,8 @@ impl<'a> Walk<'a> {
     /// The least fingerprint of a state under all renamings. Sums do not care for order.
     fn print(&self, state: &State) -> u128 {
         let spent = state.spent;
-        let spent = u128::from(u32::from_le_bytes([spent.crashes, spent.late_writes, spent.additions, spent.removals]));
+        let few = [spent.crashes, spent.late_writes, spent.additions, spent.removals, spent.region_leaders, 0, 0, 0];
+        let spent = u128::from(u64::from_le_bytes(few));
         let print = |renaming: usize| {
             let members = state.members.iter().map(|number| self.members[*number as usize].1[renaming]);
             let sent = state.sent.iter().map(|sent| self.cast.parcels[*sent as usize].prints[renaming]);
@@ -366,15 +395,29 @@ impl<'a> Walk<'a> {
         least.wrapping_add(spent.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835))
     }
 
-    fn durable(&self, state: &State, place: u8) -> &HardState {
-        &self.members[state.members[place as usize] as usize].0.durable
+    fn member(&self, state: &State, place: u8) -> &Member {
+        &self.members[state.members[place as usize] as usize].0
     }
 
-    /// C1, C2 and C4: whoever says that it has voted or accepted has it on disk, and votes once a term.
+    fn durable(&self, state: &State, place: u8) -> &HardState {
+        &self.member(state, place).durable
+    }
+
+    /// C1, C2 and C4: whoever says that it has voted or accepted has it on disk, and votes once a term. H1 and H3:
+    /// whoever asks at the top leads its region, and what a relay brings is the voter's own word.
     fn judge_sent(&self, state: &State, place: u8, sent: u32) -> Result<(), Broken> {
         let (parcel, durable) = (&self.cast.parcels[sent as usize], self.durable(state, place));
-        match &parcel.load {
-            Load::Message(Message::ElectionVote(vote)) if vote.granted && !vote.pre => {
+        let Some(message) = word(&parcel.load) else { return Ok(()) };
+        if !is_own(&self.cast.voters[place as usize], message) {
+            return Err(format!("what n{place} answers comes back as {message:?}"));
+        }
+        let asks =
+            matches!(message, Message::Heartbeat(_) | Message::ElectionRequest(_) | Message::CheckpointPropose(_));
+        if asks && !self.member(state, place).leads {
+            return Err(format!("n{place} does not lead its region, and says {message:?}"));
+        }
+        match message {
+            Message::ElectionVote(vote) if vote.granted && !vote.pre => {
                 let candidate = &self.cast.voters[parcel.to as usize];
                 let voted = durable.voted_for.as_ref() == Some(candidate) && durable.term == vote.term;
                 if !voted && durable.term <= vote.term {
@@ -382,8 +425,8 @@ impl<'a> Walk<'a> {
                 }
                 let other = state.sent.iter().map(|sent| &self.cast.parcels[*sent as usize]).find(|other| {
                     let same = |other: &ElectionVote| other.voter == vote.voter && other.term == vote.term;
-                    matches!(&other.load, Load::Message(Message::ElectionVote(m)) if m.granted && !m.pre && same(m))
-                        && other.to != parcel.to
+                    let grants = |m: &ElectionVote| m.granted && !m.pre && same(m);
+                    matches!(word(&other.load), Some(Message::ElectionVote(m)) if grants(m)) && other.to != parcel.to
                 });
                 match other {
                     Some(other) => {
@@ -392,7 +435,7 @@ impl<'a> Walk<'a> {
                     None => Ok(()),
                 }
             }
-            Load::Message(Message::CheckpointAck(CheckpointAck { accepted: true, term, index, .. }))
+            Message::CheckpointAck(CheckpointAck { accepted: true, term, index, .. })
                 if durable.accepted.pair() < (*term, *index) =>
             {
                 Err(format!("n{place} acknowledges {index} of term {term} before it is durable"))
@@ -401,8 +444,27 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// C3, H1, H3: whoever leads has the durable votes of a quorum of the voters that it counts by.
+    fn judge_leader(&self, state: &State, place: u8, term: Term) -> Result<(), Broken> {
+        let member = self.member(state, place);
+        let voters = member.group().accepted().voters_in(&self.cast.group).expect("a document of this group");
+        let me = &self.cast.voters[place as usize];
+        let voted = |voter: &Voter| {
+            let durable = self.durable(state, self.cast.place(&voter.node).expect("it takes part"));
+            durable.term > term || (durable.term == term && durable.voted_for.as_ref() == Some(me))
+        };
+        match is_quorum(&voters, voted) {
+            _ if !member.leads => Err(format!("n{place} leads in term {term} and does not lead its region")),
+            true => Ok(()),
+            false => Err(format!("n{place} leads in term {term} without the durable votes of a quorum")),
+        }
+    }
+
     /// One leader a term; one hash an index, each the child of the one before; committed is durable on a quorum.
     fn judge_claim(&mut self, state: &mut State, place: u8, claim: &Claim) -> Result<(), Broken> {
+        if let Claim::Leads(term) = claim {
+            self.judge_leader(state, place, *term)?;
+        }
         let mut history = self.histories[state.history as usize].0.clone();
         match claim {
             Claim::Raised => return Ok(()),
@@ -438,12 +500,12 @@ impl<'a> Walk<'a> {
                         return Err(format!("{} and {index} are committed and no chain", position.index));
                     }
                 }
-                let voters = document.voters_in(&main_group()).expect("a document of this group");
-                let holds = |voter: &crate::core::id::Voter| {
+                let voters = document.voters_in(&self.cast.group).expect("a document of this group");
+                let holds = |voter: &Voter| {
                     let place = self.cast.place(&voter.node).expect("it takes part");
                     self.durable(state, place).accepted.pair() >= (*term, position.index)
                 };
-                if !voters.is_quorum(holds) {
+                if !is_quorum(&voters, holds) {
                     return Err(format!("{} is committed in term {term} and not durable on a quorum", position.index));
                 }
                 history.committed.push((position.index, position.hash));
@@ -462,6 +524,8 @@ impl<'a> Walk<'a> {
             let what = match link.step {
                 Step::Hear(parcel) => match &self.cast.parcels[parcel as usize].load {
                     Load::Message(message) => format!("hears {message:?}"),
+                    Load::Relayed { message, .. } => format!("hears by a relay {message:?}"),
+                    Load::Answer { via, message } => format!("hears from n{via} the answer {message:?}"),
                     Load::Content { from, hash } => format!("gets document {} from n{from}", hash.short()),
                 },
                 Step::TimeOut => "times out".to_owned(),
@@ -469,6 +533,8 @@ impl<'a> Walk<'a> {
                 Step::Remove(voter) => format!("proposes one without n{voter}"),
                 Step::Add => "wants the newcomer to vote".to_owned(),
                 Step::Sync => "has its oldest write on disk".to_owned(),
+                Step::LeadRegion => "comes to lead its region".to_owned(),
+                Step::LoseRegion => "leads its region no more".to_owned(),
                 Step::Crash => "crashes and starts again".to_owned(),
             };
             let late = if link.late { "; its disk does not answer yet" } else { "" };
@@ -477,5 +543,13 @@ impl<'a> Walk<'a> {
         }
         steps.reverse();
         steps
+    }
+}
+
+/// The message in a parcel, however it travels.
+fn word(load: &Load) -> Option<&Message> {
+    match load {
+        Load::Message(message) | Load::Relayed { message, .. } | Load::Answer { message, .. } => Some(message),
+        Load::Content { .. } => None,
     }
 }
