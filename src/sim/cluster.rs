@@ -400,7 +400,7 @@ impl Cluster {
         if self.members[m].node.is_some() || self.members[m].gone {
             return;
         }
-        if self.members[m].disk.is_flipped() {
+        if self.members[m].disk.is_damaged() {
             // The checksum finds the flipped bit; the store is set aside for a new one (C11).
             self.lose_disk(m, "corrupt");
         }
@@ -588,7 +588,7 @@ impl Cluster {
             Notice::ClockReset => {
                 // What it stamped in a refused future is stamped anew, with lower stamps.
                 self.oracles.stamps.excuse(&member.id);
-                self.oracles.acks.wiped(&member.id);
+                self.oracles.acks.excuse(&member.id);
                 self.oracles.merges.reborn(m);
             }
             _ => {}

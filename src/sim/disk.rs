@@ -3,7 +3,7 @@
 //! A crash keeps a prefix of what was asked for and not yet answered; a torn batch is a lost one. Nothing that was
 //! answered is ever lost, but to a wipe or to a flipped bit that the checksum finds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::core::hard_state::{HardState, HeldBody, Position, Record, Recovered, StoreIdentity};
 use crate::core::hlc::Hlc;
@@ -11,6 +11,7 @@ use crate::core::id::{Channel, ClusterId, GroupId, Hash, Index, NodeId, PersistS
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::agreement::Content;
+use crate::core::rng::Rng;
 use crate::core::state::entry::KeyedEntry;
 use crate::core::state::system::Addr;
 
@@ -77,9 +78,8 @@ impl Store {
         }
     }
 
-    /// What a starting node is given: the accepted, newest committed and first documents with their bodies, and
-    /// the rest as a real store gives it.
-    fn recovered(&self) -> Recovered {
+    /// Documents that a node starts on.
+    fn needed(&self) -> Vec<Hash> {
         let mut hashes: Vec<Hash> = self.cluster.into_iter().collect();
         for (group, hard) in &self.hard {
             hashes.push(hard.accepted.hash);
@@ -89,6 +89,18 @@ impl Store {
         }
         hashes.sort();
         hashes.dedup();
+        hashes
+    }
+
+    /// Bodies of these documents.
+    fn bodies_of(&self, documents: &[Hash]) -> Vec<Hash> {
+        documents.iter().filter_map(|hash| self.documents.get(hash)?.header().body).collect()
+    }
+
+    /// What a starting node is given: the accepted, newest committed and first documents with their bodies, and
+    /// the rest as a real store gives it.
+    fn recovered(&self) -> Recovered {
+        let hashes = self.needed();
         let documents: Vec<Document> = hashes.iter().filter_map(|hash| self.documents.get(hash).cloned()).collect();
         let bodies =
             documents.iter().filter_map(|d| d.header().body).filter_map(|hash| self.bodies.get(&hash).cloned());
@@ -123,13 +135,22 @@ pub struct Disk {
     /// When the last batch asked for will be durable: the disk works in order.
     busy_until: u64,
     flipped: bool,
+    /// Documents and bodies in which a bit has flipped.
+    rotten: BTreeSet<Hash>,
 }
 
 impl Disk {
     /// An empty disk.
     pub fn new(id: StoreId) -> Self {
         let identity = StoreIdentity { id, fresh: true };
-        Self { identity, store: Store::default(), pending: VecDeque::new(), busy_until: 0, flipped: false }
+        Self {
+            identity,
+            store: Store::default(),
+            pending: VecDeque::new(),
+            busy_until: 0,
+            flipped: false,
+            rotten: BTreeSet::new(),
+        }
     }
 
     /// The identity votes are cast under.
@@ -142,9 +163,12 @@ impl Disk {
         &self.store
     }
 
-    /// True if a hard state is known (to the simulator) to fail its checksum at the next start.
-    pub fn is_flipped(&self) -> bool {
-        self.flipped
+    /// True if a checksum is known (to the simulator) to fail at the next start: of a hard state, or of a document or
+    /// body that the node would start on.
+    pub fn is_damaged(&self) -> bool {
+        let needed = self.store.needed();
+        let is_rotten = |hash: &Hash| self.rotten.contains(hash);
+        self.flipped || needed.iter().any(is_rotten) || self.store.bodies_of(&needed).iter().any(is_rotten)
     }
 
     /// Takes a batch, durable at `now + latency` or after what came before it; says when.
@@ -205,9 +229,14 @@ impl Disk {
         self.pending.len()
     }
 
-    /// A bit of a stored hard state flips.
-    pub fn flip(&mut self) {
-        self.flipped = true;
+    /// A bit flips: of a hard state; of a document, old or new; of a body that the node would start on.
+    pub fn flip(&mut self, rng: &mut Rng) {
+        let bodies = self.store.bodies_of(&self.store.needed());
+        let held: Vec<Hash> = self.store.documents.keys().copied().chain(bodies).collect();
+        match rng.pick(&held).filter(|_| rng.chance(0.5)) {
+            Some(hash) => drop(self.rotten.insert(*hash)),
+            None => self.flipped = true,
+        }
     }
 
     /// Everything is gone; what starts next has another identity.
@@ -224,6 +253,9 @@ impl Disk {
 
     /// A document or body by its hash.
     pub fn load(&self, content: Content, hash: &Hash) -> Option<Vec<u8>> {
+        if self.rotten.contains(hash) {
+            return None;
+        }
         match content {
             Content::Document => self.store.documents.get(hash).map(|document| document.bytes().as_bytes().to_vec()),
             Content::Body => self.store.bodies.get(hash).map(|body| body.packed().to_vec()),
@@ -233,6 +265,11 @@ impl Disk {
     fn sync_one(&mut self, each: &mut impl FnMut(&Store, &Record)) -> Option<PersistSeq> {
         let batch = self.pending.pop_front()?;
         for record in &batch.records {
+            match record {
+                Record::Document(document) => drop(self.rotten.remove(&document.hash())),
+                Record::Body(body) => drop(self.rotten.remove(&body.hash())),
+                _ => {}
+            }
             self.store.apply(record);
         }
         // Judges see a batch as a whole: it is atomic.
@@ -265,6 +302,30 @@ mod tests {
         assert_eq!(marked(&disk), 0);
         assert_eq!(disk.sync(100, |_, _| ()), Some(PersistSeq(2)));
         assert_eq!(marked(&disk), 2);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_where_it_is_read() {
+        let genesis = crate::sim::oracles::samples::document(0, None, "abc");
+        let old = crate::sim::oracles::samples::document(1, Some(&genesis), "ab");
+        let group = genesis.header().group.clone();
+        let hard = HardState::new(genesis.hash());
+        let records = vec![Record::Document(genesis.clone()), Record::Document(old.clone()), Record::Hard(group, hard)];
+        let (mut seen, mut rng) = (BTreeSet::new(), Rng::new(1));
+        for _ in 0..50 {
+            let mut disk = Disk::new(StoreId(1));
+            disk.write(PersistSeq(1), records.clone(), 0, 10);
+            disk.sync(10, |_, _| ());
+            assert!(!disk.is_damaged());
+            disk.flip(&mut rng);
+            let lost = [&genesis, &old].map(|d| disk.load(Content::Document, &d.hash()).is_none());
+            seen.insert((disk.is_damaged(), lost));
+            disk.write(PersistSeq(2), records.clone(), 10, 10);
+            disk.sync(20, |_, _| ());
+            assert!(disk.load(Content::Document, &genesis.hash()).is_some(), "written anew");
+        }
+        let all = [(true, [false, false]), (true, [true, false]), (false, [false, true])];
+        assert_eq!(seen, BTreeSet::from(all), "a hard state, what the node starts on, what it only serves");
     }
 
     #[test]

@@ -65,7 +65,7 @@ faults! {
     StuckDisk = "stuck_disk",
     /// A disk is full: the process stops and is restarted: per second.
     FullDisk = "full_disk",
-    /// A stored hard state loses a bit, found by its checksum at the next start: per second.
+    /// A bit flips in a stored hard state, document or body, found by its checksum where it is read: per second.
     BitFlip = "bit_flip",
     /// A node comes back on an empty disk: per second.
     Wipe = "wipe",

@@ -151,7 +151,7 @@ impl Cluster {
                 let may = self.may_lose(m);
                 if may {
                     self.crash_for_a_while(m, true);
-                    self.members[m].disk.flip();
+                    self.members[m].disk.flip(rng);
                 }
                 may
             }
@@ -388,7 +388,7 @@ impl Cluster {
                         && voters.len() > 2
                 })
             })
-            && !self.members.iter().any(|member| member.disk.is_flipped())
+            && !self.members.iter().any(|member| member.disk.is_damaged())
     }
 
     fn join_one(&mut self, rng: &mut Rng) -> bool {

@@ -133,7 +133,7 @@ impl Cluster {
         }
         if let Command::Forget { node } = &command {
             let node = node.clone();
-            self.oracles.acks.wiped(&node);
+            self.oracles.acks.excuse(&node);
             self.oracles.merges.forgotten(&node);
         }
         let id = self.request();

@@ -8,6 +8,8 @@ use crate::sim::trace::Trace;
 
 /// Ways in which the length of a run is tried to be cut.
 const SHORTER: [f64; 4] = [0.25, 0.5, 0.75, 0.9];
+/// A run is not cut below this many virtual seconds: what breaks without any time under faults breaks at every length.
+const SHORTEST_S: f64 = 0.1;
 
 /// The smallest cut found under which the seed still breaks the same rule, and what that run came to; `None` if the
 /// seed breaks none.
@@ -33,10 +35,47 @@ pub fn minimize(scenario: &Scenario, seed: u64, mut tried: impl FnMut(&Cut)) -> 
     }
     loop {
         let length = cut.duration_s.unwrap_or(scenario.duration_s).min(best.virtual_us as f64 / 1e6);
+        if length <= SHORTEST_S {
+            return Some((cut, best));
+        }
         let base = cut.clone();
         let shorter = SHORTER.map(|share| Cut { duration_s: Some(length * share), ..base.clone() });
         if !shorter.into_iter().any(|smaller| attempt(smaller, &mut best, &mut cut)) {
             return Some((cut, best));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sim::scenario::Timing;
+
+    /// Checkpoints come an hour apart, so that a whole quorum does not commit, whatever has gone wrong before.
+    fn late() -> Scenario {
+        let timing = Timing { checkpoint_ms: 3_600_000, ..Timing::default() };
+        let faults = BTreeMap::from([(Fault::Crash, 0.2), (Fault::Reset, 0.5), (Fault::Pause, 0.2)]);
+        Scenario { timing, faults, swarm: false, duration_s: 8.0, ..Scenario::default() }
+    }
+
+    #[test]
+    fn what_does_not_matter_is_cut_and_the_same_rule_still_breaks() {
+        let whole = run(&Plan::draw(&late(), 3, &Cut::default()), Trace::default());
+        let broken = whole.violation.expect("it is late").oracle;
+        let mut tried = 0;
+        let (cut, report) = minimize(&late(), 3, |_| tried += 1).expect("it breaks");
+        assert!(tried > 3, "{cut:?}");
+        assert_eq!(report.violation.as_ref().map(|violation| violation.oracle), Some(broken));
+        assert!(!cut.without.is_empty() && cut.duration_s.is_some_and(|s| s < 4.0), "{cut:?}");
+        let again = run(&Plan::draw(&late(), 3, &cut), Trace::default());
+        assert_eq!(again, report, "what is printed replays it");
+    }
+
+    #[test]
+    fn a_seed_that_breaks_nothing_has_nothing_to_cut() {
+        let calm = Scenario { duration_s: 3.0, ..Scenario::default() };
+        assert_eq!(minimize(&calm, 1, |_| ()), None);
     }
 }

@@ -161,7 +161,7 @@ impl Cluster {
         let at = self.queue.now();
         for m in 0..self.members.len() {
             // Its next start would find the damage: it is nobody to count on.
-            if self.members[m].disk.is_flipped() && self.members[m].node.is_none() {
+            if self.members[m].disk.is_damaged() && self.members[m].node.is_none() {
                 self.lose_disk(m, "corrupt");
             }
         }
@@ -313,13 +313,13 @@ impl Cluster {
         if let Some(why) = self.mistaken(&nodes) {
             return Some(why);
         }
-        for (key, stamp) in self.oracles.acks.safe() {
+        for (key, stamp, level) in self.oracles.acks.lasting() {
             let home = self.member_named(&key.origin).map(|m| self.group_of(m));
             let wanted = |m: usize| self.plan.scenario.scope == Scope::Global || Some(self.group_of(m)) == home;
             let lacks = |node: &Node| node.store().get(key).is_none_or(|held| held.stamp < stamp);
             let lacking = nodes.iter().find(|(m, node)| wanted(*m) && lacks(node));
             if let Some((m, _)) = lacking {
-                return Some(format!("{} lacks {key} at {stamp}, acknowledged as durable", self.members[*m].id));
+                return Some(format!("{} lacks {key} at {stamp}, acknowledged as {level}", self.members[*m].id));
             }
         }
         for group in self.groups() {

@@ -29,6 +29,8 @@ pub struct Acks {
     open: BTreeMap<u64, Write>,
     /// Newest stamp of each key acknowledged as durable.
     safe: BTreeMap<Key, Hlc>,
+    /// Newest stamp of each key acknowledged as agreed: in a committed checkpoint, on a majority of disks.
+    agreed: BTreeMap<Key, Hlc>,
     /// Acknowledgements by level, for the summary.
     pub given: BTreeMap<&'static str, u64>,
 }
@@ -81,8 +83,10 @@ impl Acks {
             if !safe {
                 return Err(format!("{key} at {stamp} is acknowledged as {:?} and is not", write.ack));
             }
-            if write.ack == Ack::Disk {
-                self.safe.insert(key, *stamp);
+            match write.ack {
+                Ack::Disk => drop(self.safe.insert(key, *stamp)),
+                Ack::Checkpoint => drop(self.agreed.insert(key, *stamp)),
+                Ack::Memory | Ack::Peers(_) => {}
             }
         }
         let level = match write.ack {
@@ -109,15 +113,22 @@ impl Acks {
         Ok(())
     }
 
-    /// A node's disk is gone, or its clock started anew: what only it held may be lost, or have lower stamps.
+    /// A node's disk is gone: what only it held may be lost. What a checkpoint holds is not.
     pub fn wiped(&mut self, node: &NodeId) {
         self.safe.retain(|key, _| key.origin != *node);
         self.open.retain(|_, write| write.node != *node);
     }
 
-    /// What must be held by everyone in the end.
-    pub fn safe(&self) -> impl Iterator<Item = (&Key, Hlc)> {
-        self.safe.iter().map(|(key, stamp)| (key, *stamp))
+    /// A node is forgotten, or its clock started anew: what it wrote is dropped, or has lower stamps.
+    pub fn excuse(&mut self, node: &NodeId) {
+        self.wiped(node);
+        self.agreed.retain(|key, _| key.origin != *node);
+    }
+
+    /// What must be held by everyone in the end, with what it was acknowledged as.
+    pub fn lasting(&self) -> impl Iterator<Item = (&Key, Hlc, &'static str)> {
+        let durable = self.safe.iter().map(|(key, stamp)| (key, *stamp, "durable"));
+        durable.chain(self.agreed.iter().map(|(key, stamp)| (key, *stamp, "agreed")))
     }
 }
 
@@ -166,5 +177,17 @@ mod tests {
         assert!(acks.recovered(&key().origin, &Store::default()).is_err());
         acks.wiped(&key().origin);
         assert_eq!(acks.recovered(&key().origin, &Store::default()), Ok(()));
+        assert_eq!(acks.lasting().count(), 0);
+    }
+
+    #[test]
+    fn what_is_in_a_checkpoint_outlives_its_writers_disk_but_not_its_being_forgotten() {
+        let mut acks = Acks::default();
+        acks.asked(1, Write { member: 0, node: key().origin, channels: vec![key().channel], ack: Ack::Checkpoint });
+        acks.answered(1, &[Hlc::from_bits(5)], &Store::default(), &Merges::default(), |_, _| true).unwrap();
+        acks.wiped(&key().origin);
+        assert_eq!(acks.lasting().collect::<Vec<_>>(), [(&key(), Hlc::from_bits(5), "agreed")]);
+        acks.excuse(&key().origin);
+        assert_eq!(acks.lasting().count(), 0);
     }
 }

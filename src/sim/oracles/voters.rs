@@ -72,7 +72,7 @@ fn voters(document: &Document, group: &GroupId) -> Option<Voters> {
 fn always_intersect(a: &Voters, b: &Voters) -> bool {
     let all: Vec<&Voter> = a.iter().chain(b.iter()).collect::<BTreeSet<_>>().into_iter().collect();
     if all.len() > 16 {
-        return a.may_become(b);
+        return !can_miss(a, b);
     }
     (0u32..1 << all.len()).all(|set| {
         let inside = |voter: &Voter| all.iter().position(|v| *v == voter).is_some_and(|i| set & (1 << i) != 0);
@@ -80,9 +80,27 @@ fn always_intersect(a: &Voters, b: &Voters) -> bool {
     })
 }
 
+/// The same by counting, for those too many to enumerate: whether a quorum of one can miss one of the other.
+fn can_miss(a: &Voters, b: &Voters) -> bool {
+    // Regions in which every majority of the one shares a voter with every majority of the other.
+    let bound = a.regions().iter().filter(|(region, here)| {
+        let there = b.regions().get(*region);
+        there.is_some_and(|there| !can_share_none(here.len(), there.len(), here.intersection(there).count()))
+    });
+    can_share_none(a.regions().len(), b.regions().len(), bound.count())
+}
+
+/// Whether two majorities, of `x` and of `y` things of which `common` are the same, can share none of these.
+fn can_share_none(x: usize, y: usize, common: usize) -> bool {
+    let must_take = |all: usize| (all / 2 + 1).saturating_sub(all - common);
+    must_take(x) + must_take(y) <= common
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::id::{NodeId, RegionId, StoreId};
+    use crate::core::rng::Rng;
     use crate::sim::oracles::samples::{document, main_group, voter};
 
     #[test]
@@ -95,6 +113,32 @@ mod tests {
         assert!(seen.adds(&group, &newcomer, Some(at(7))).is_err());
         assert!(seen.adds(&group, &voter("d", 5), Some(at(6))).is_err(), "another disk of the same node");
         assert_eq!(seen.adds(&group, &newcomer, Some(at(6))), Ok(()));
+    }
+
+    /// Up to three regions of up to three of these voters, drawn at random.
+    fn drawn(rng: &mut Rng) -> Option<Voters> {
+        let mut regions: BTreeMap<RegionId, BTreeSet<Voter>> = BTreeMap::new();
+        for region in 0..3 {
+            for voter in 0..3 {
+                if rng.chance(0.75) {
+                    let node = NodeId::new(&format!("n{region}{voter}")).unwrap();
+                    let region = RegionId::new(&format!("r{region}")).unwrap();
+                    regions.entry(region).or_default().insert(Voter { node, store: StoreId(1) });
+                }
+            }
+        }
+        Voters::try_from(regions).ok()
+    }
+
+    #[test]
+    fn counting_and_enumeration_agree() {
+        let (mut rng, mut verdicts) = (Rng::new(3), [0, 0]);
+        for _ in 0..400 {
+            let (Some(a), Some(b)) = (drawn(&mut rng), drawn(&mut rng)) else { continue };
+            assert_eq!(can_miss(&a, &b), !always_intersect(&a, &b), "{a:?} {b:?}");
+            verdicts[usize::from(can_miss(&a, &b))] += 1;
+        }
+        assert!(verdicts.iter().all(|n| *n > 5), "{verdicts:?}");
     }
 
     #[test]
