@@ -24,6 +24,7 @@ use crate::core::message::agreement::{CheckpointBody, CheckpointFetch, Content};
 use crate::core::notice::Notice;
 use crate::core::state::system::CheckpointRef;
 use crate::core::time::Mono;
+use crate::core::view::Footprint;
 
 use differences::Differences;
 use proposals::Proposals;
@@ -137,6 +138,15 @@ impl Archive {
             archive.cache_body(body);
         }
         archive
+    }
+
+    /// Counts what is in memory.
+    pub fn count(&self, footprint: &mut Footprint) {
+        let waiting = |all: &BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>| all.values().map(Vec::len).sum::<usize>();
+        footprint.documents = self.documents.len();
+        footprint.bodies = self.bodies.len();
+        footprint.fetches = self.fetches.len() + waiting(&self.loads) + waiting(&self.awaited);
+        footprint.gaps = self.gaps.len();
     }
 
     /// Takes what the archive has wanted since the last call, in order.

@@ -94,6 +94,11 @@ pub enum RefusedCommand {
     /// The disk has not kept up.
     #[error("the disk has not answered in time; nothing was written")]
     DiskBehind,
+    /// The clock was set back, and what it had stamped was stamped anew.
+    #[error(
+        "this node's clock had run ahead and was set back before the write was as safe as asked for; write it again"
+    )]
+    ClockSetBack,
     /// Nobody leads.
     #[error("no leader stands; try again when `sensorctl status` shows one")]
     NoLeader,

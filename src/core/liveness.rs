@@ -25,7 +25,7 @@ use crate::core::session::Peer;
 use crate::core::state::entry::Value;
 use crate::core::state::system::{self, NodeInfo, Suspicion};
 use crate::core::time::Mono;
-use crate::core::view::Liveness as Life;
+use crate::core::view::{Footprint, Liveness as Life};
 
 /// What liveness tells the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +103,13 @@ impl Liveness {
             due: BTreeSet::new(),
             facts: Vec::new(),
         }
+    }
+
+    /// Counts whom it watches.
+    pub fn count(&self, footprint: &mut Footprint) {
+        let doubted = |member: &&MemberState| member.trouble.as_ref().is_some_and(|trouble| !trouble.doubts.is_empty());
+        footprint.members = footprint.members.max(self.members.len());
+        footprint.doubted = self.members.values().filter(doubted).count();
     }
 
     /// Takes what happened since the last call, in order.

@@ -170,6 +170,16 @@ impl Sessions {
         self.in_use.keys().cloned().collect()
     }
 
+    /// How many links there are, in use or not.
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
     /// When anything was last heard of `node` on a link in use.
     pub fn heard(&self, node: &NodeId) -> Option<Mono> {
         self.links.get(self.in_use.get(node)?).map(|link| link.heard)

@@ -43,6 +43,43 @@ pub struct View {
     pub refused_entries: Vec<(&'static str, u64, NodeId)>,
 }
 
+/// What a node holds in memory, counted: everything that could grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Entries of the replicated state.
+    pub entries: usize,
+    /// Keys that wait to be sent, in the outboxes of all links.
+    pub outbox: usize,
+    /// Origins that push keeps a parent for.
+    pub origins: usize,
+    /// Members that the overlay could link, and those that are watched.
+    pub members: usize,
+    /// Watched members that somebody doubts.
+    pub doubted: usize,
+    /// Dials under way, waits for another, addresses last seen and not told of yet.
+    pub dials: usize,
+    /// Connections, in use or not.
+    pub links: usize,
+    /// Repairs under way: opened, and answers that peers are still to be sent.
+    pub repairs: usize,
+    /// Documents and bodies at hand, in memory.
+    pub documents: usize,
+    /// Bodies at hand, in memory.
+    pub bodies: usize,
+    /// Documents and bodies on their way: fetched, loaded from disk, or awaited by peers.
+    pub fetches: usize,
+    /// Stretches of ledgers that are known to be missing.
+    pub gaps: usize,
+    /// Requests of clients that are not answered.
+    pub requests: usize,
+    /// Own entries that wait for the disk or the clock.
+    pub unwritten: usize,
+    /// What groups hold back until a write is durable.
+    pub held: usize,
+    /// Questions that this node relays between regions, and ways back that it remembers.
+    pub relayed: usize,
+}
+
 /// A node's part in a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupView {

@@ -14,7 +14,7 @@ use crate::sim::phases::Phase;
 use crate::sim::queue::What;
 
 /// Channels that clients write at every node.
-const CLIENT_CHANNELS: usize = 4;
+pub(crate) const CLIENT_CHANNELS: usize = 4;
 /// Committed checkpoints that an acknowledged write may be found in.
 const CHECKPOINTS_READ: usize = 3;
 

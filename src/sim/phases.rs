@@ -10,6 +10,8 @@ use crate::core::state::entry::Scope;
 use crate::core::state::store::Share;
 use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
+use crate::sim::load::CLIENT_CHANNELS;
+use crate::sim::oracles::memory;
 use crate::sim::queue::What;
 
 /// What a run is at.
@@ -78,14 +80,14 @@ impl Cluster {
                     return self.judge("liveness", verdict);
                 }
             }
-            Phase::Healed => match self.unequal() {
+            Phase::Healed => match self.unequal().map(|why| ("equal", why)).or_else(|| self.swollen()) {
                 None => {
                     self.oracles.spread.equal_us = Some(self.queue.now() - self.goal.begun);
                     return self.phase = Phase::Done;
                 }
-                Some(why) if self.is_late() => {
+                Some((oracle, why)) if self.is_late() => {
                     let verdict = Err(format!("{why}; {}", self.describe()));
-                    return self.judge("equal", verdict);
+                    return self.judge(oracle, verdict);
                 }
                 Some(_) => {}
             },
@@ -363,6 +365,17 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Who holds more than the size of the cluster allows.
+    fn swollen(&self) -> Option<(&'static str, String)> {
+        let scenario = &self.plan.scenario;
+        let channels = scenario.load.channels + CLIENT_CHANNELS;
+        let world = memory::World { nodes: self.members.len(), channels, regions: scenario.regions };
+        self.members.iter().find_map(|member| {
+            let why = memory::within(world, &member.node.as_ref()?.footprint()).err()?;
+            Some(("memory", format!("{} {why}", member.id)))
+        })
     }
 
     /// Who takes somebody for something else than alive, now that everybody is.

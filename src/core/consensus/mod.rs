@@ -274,6 +274,11 @@ impl Group {
         self.leader.as_ref()
     }
 
+    /// What is held back until a write is durable.
+    pub fn held(&self) -> usize {
+        self.held.values().map(Vec::len).sum()
+    }
+
     /// The newest committed document that `node` has told this leader it holds.
     pub fn holds(&self, node: &NodeId) -> Option<Position> {
         let Part::Leader(leading) = &self.part else { return None };

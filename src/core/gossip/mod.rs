@@ -23,7 +23,7 @@ use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyedEntry, Scope};
 use crate::core::state::store::{Outcome, Store};
 use crate::core::state::system::{Addr, Meaning, NodeInfo};
 use crate::core::time::{Mono, Wall};
-use crate::core::view::Liveness as Life;
+use crate::core::view::{Footprint, Liveness as Life};
 
 /// What gossip tells the node.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +172,17 @@ impl Gossip {
         self.push.flush(cx, store);
     }
 
+    /// A peer is asked (again) to confirm own entries: what it was asked on an earlier link may not have come, or its
+    /// answer not.
+    pub fn confirm_with(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, keys: &[Key]) {
+        for key in keys {
+            if let Some(entry) = store.get(key) {
+                self.push.offer(key, entry, Offer::Own { confirm: true }, |other| other != link);
+            }
+        }
+        self.push.flush(cx, store);
+    }
+
     /// Push came.
     pub fn on_sensor_update(
         &mut self,
@@ -302,6 +313,14 @@ impl Gossip {
     /// Keys waiting to be sent, in all outboxes.
     pub fn waiting(&self) -> usize {
         self.push.waiting()
+    }
+
+    /// Counts what is held for spreading.
+    pub fn count(&self, footprint: &mut Footprint) {
+        footprint.outbox = self.push.waiting();
+        footprint.origins = self.push.origins();
+        footprint.repairs = self.repair.under_way();
+        (footprint.members, footprint.dials) = self.overlay.count_held();
     }
 
     /// When gossip next wants attention.

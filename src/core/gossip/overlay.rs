@@ -490,6 +490,12 @@ impl Overlay {
         }
     }
 
+    /// How many members could be linked, and how many dials there are or will be.
+    pub fn count_held(&self) -> (usize, usize) {
+        let waits = self.retries.len() + self.wanted.len() + self.lost.len() + self.untold.len();
+        (self.members.len(), self.dials.len() + waits)
+    }
+
     fn wait_for(&mut self, at: Mono) {
         self.due = self.due.min(at);
     }

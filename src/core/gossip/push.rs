@@ -320,6 +320,11 @@ impl Push {
         self.lanes.values().map(due).min().unwrap_or(Mono::NEVER)
     }
 
+    /// Origins that have a parent, or had one.
+    pub fn origins(&self) -> usize {
+        self.numbers.len()
+    }
+
     /// Keys waiting in all outboxes.
     pub fn waiting(&self) -> usize {
         self.lanes.values().map(|lane| lane.outbox.system.len() + lane.outbox.readings.len()).sum()

@@ -142,6 +142,11 @@ impl Terms {
 }
 
 impl Repair {
+    /// Exchanges that we have opened, and answers that peers are still to be sent.
+    pub fn under_way(&self) -> usize {
+        self.partners.values().map(|partner| usize::from(partner.open.is_some()) + partner.answers.len()).sum()
+    }
+
     /// Has compared with nobody yet.
     pub fn new(params: &Params) -> Self {
         Self {

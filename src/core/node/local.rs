@@ -69,6 +69,17 @@ impl Pending {
     pub(super) fn deadline(&self) -> Mono {
         self.flush_due
     }
+
+    /// Requests that are not answered.
+    pub(super) fn requests(&self) -> usize {
+        let agreed = self.checkpoint.len() + self.removals.len() + self.regions.len() + self.growing.len();
+        self.disk.len() + self.peers.len() + agreed
+    }
+
+    /// Own entries that wait for the disk or the clock.
+    pub(super) fn unwritten(&self) -> usize {
+        self.dirty.len() + self.unstamped.len()
+    }
 }
 
 impl Node {
@@ -278,6 +289,24 @@ impl Node {
         for (_, request, reply) in done {
             Self::reply(cx, request, reply);
         }
+    }
+
+    /// Own entries that clients want to be held by others, and that too few have confirmed.
+    pub(super) fn unconfirmed(&self) -> Vec<Key> {
+        let waiting = self.pending.peers.values().flat_map(|ack| &ack.stamps);
+        let channels: BTreeSet<&Channel> = waiting.map(|(channel, _)| channel).collect();
+        channels.into_iter().map(|channel| Key::new(self.me.node.clone(), channel.clone())).collect()
+    }
+
+    /// What was stamped beyond `bound` will never be confirmed: it is stamped anew, and lower.
+    pub(super) fn refuse_stamped_after(&mut self, cx: &mut Cx<'_>, bound: Hlc) {
+        let is_beyond = |stamps: &[(Channel, Hlc)]| stamps.iter().any(|(_, stamp)| *stamp > bound);
+        let peers = self.pending.peers.iter().filter(|(_, ack)| is_beyond(&ack.stamps)).map(|(request, _)| *request);
+        let mut over: Vec<RequestId> = peers.collect();
+        self.pending.peers.retain(|_, ack| !is_beyond(&ack.stamps));
+        let checkpoint = self.pending.checkpoint.extract_if(.., |(_, stamps)| is_beyond(stamps));
+        over.extend(checkpoint.map(|(request, _)| request));
+        over.into_iter().for_each(|request| Self::refuse(cx, request, RefusedCommand::ClockSetBack));
     }
 
     /// A direct neighbour holds entries of ours.

@@ -69,9 +69,10 @@ impl Node {
     }
 
     pub(super) fn on_peer_up(&mut self, cx: &mut Cx<'_>, peer: Peer) {
-        let node = peer.node.clone();
+        let (node, link) = (peer.node.clone(), peer.link);
         self.liveness.on_link_up(cx, &peer);
         self.gossip.on_link_up(cx, &self.store, peer, self.time.trusted(cx.now));
+        self.gossip.confirm_with(cx, &self.store, link, &self.unconfirmed());
         if let Some(group) = &mut self.group {
             group.on_peer_up(&node);
         }

@@ -179,6 +179,7 @@ impl Node {
         self.time.clock.reset(Hlc::new(trusted, 0));
         self.time.marks.clear();
         cx.notice(Notice::ClockReset);
+        self.refuse_stamped_after(cx, bound);
         self.publish_anew(cx, dropped);
         self.publish_self(cx, false);
         self.want_mark(cx);

@@ -9,7 +9,7 @@ use crate::core::ledger::document::Document;
 use crate::core::node::Node;
 use crate::core::state::system::NodeInfo;
 use crate::core::time::Now;
-use crate::core::view::{CheckpointView, GroupView, Liveness, MemberView, RegionView, Role, View};
+use crate::core::view::{CheckpointView, Footprint, GroupView, Liveness, MemberView, RegionView, Role, View};
 
 impl Node {
     /// A plain copy of what this node knows, as of now.
@@ -41,6 +41,24 @@ impl Node {
     /// Keys that wait to be sent, in the outboxes of all links.
     pub fn waiting(&self) -> usize {
         self.gossip.waiting()
+    }
+
+    /// What this node holds in memory, counted.
+    pub fn footprint(&self) -> Footprint {
+        let groups = self.group.iter().chain(self.top());
+        let mut footprint = Footprint {
+            entries: self.store.len(),
+            links: self.sessions.len(),
+            requests: self.pending.requests(),
+            unwritten: self.pending.unwritten(),
+            held: groups.map(Group::held).sum(),
+            relayed: self.hierarchy.as_ref().map_or(0, |hierarchy| hierarchy.under_way()),
+            ..Footprint::default()
+        };
+        self.gossip.count(&mut footprint);
+        self.liveness.count(&mut footprint);
+        self.archive.count(&mut footprint);
+        footprint
     }
 
     fn top_view(&self) -> Option<GroupView> {

@@ -82,6 +82,7 @@ impl From<RefusedCommand> for Failure {
             | RefusedCommand::NotOfRegion(..)
             | RefusedCommand::LastRegion(_) => (StatusCode::CONFLICT, "refused"),
             RefusedCommand::DiskBehind
+            | RefusedCommand::ClockSetBack
             | RefusedCommand::NoLeader
             | RefusedCommand::NotJoined(_)
             | RefusedCommand::TooFewPeers { .. }

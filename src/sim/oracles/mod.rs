@@ -1,7 +1,7 @@
 //! The judges: rules C1 to C11, H1 to H5 and the promises to the outside, over all nodes at once, after every step.
 //!
-//! They see what a real observer could see, and no node's memory: what is durable on disks, what is said on
-//! wires, what is told in notices, what clients are answered. Each judge is small, keeps what it must remember,
+//! They see what a real observer could see, and no node's memory but for how much it is: what is durable on disks, what
+//! is said on wires, what is told in notices, what clients are answered. Each judge is small, keeps what it must remember,
 //! and is shown a violation by its own test.
 
 pub mod terms;
@@ -17,6 +17,7 @@ pub mod acks;
 pub mod arrivals;
 pub mod spread;
 pub mod hierarchy;
+pub mod memory;
 
 use crate::core::hard_state::{Position, Record};
 use crate::core::hierarchy::is_own;
