@@ -142,7 +142,7 @@ impl Archive {
 
     /// Counts what is in memory.
     pub fn count(&self, footprint: &mut Footprint) {
-        let waiting = |all: &BTreeMap<(Content, Hash), Vec<(NodeId, u64)>>| all.values().map(Vec::len).sum::<usize>();
+        let waiting = |all: &BTreeMap<(Content, Hash), Vec<Asked>>| all.values().map(Vec::len).sum::<usize>();
         footprint.documents = self.documents.len();
         footprint.bodies = self.bodies.len();
         footprint.fetches = self.fetches.len() + waiting(&self.loads) + waiting(&self.awaited);
