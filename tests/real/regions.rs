@@ -89,3 +89,36 @@ fn a_flat_cluster_grows_and_takes_a_region_in() {
     assert_eq!(c.json(&["checkpoint", "verify", "--group", "asia"])["ok"], true);
     c.ok(&["cluster", "remove-region", "asia"]);
 }
+
+#[test]
+fn a_rolling_restart_moves_readings_to_everybody_and_back_to_their_regions() {
+    let c = three_by_three();
+    c.ok(&["cluster", "start", "--detach", "--config", &c.file()]);
+    let before = c.ledger("gw-1");
+    // What a node of another region holds itself of this one's readings: values, and notes in place of values.
+    let held = || {
+        let rows = c.json(&["get", "**", "--from", "gw-4"])["readings"].as_array()?.clone();
+        let eu = rows.into_iter().filter(|row| row["region"] == "eu" && row["channel"] == "temp");
+        Some(eu.map(|row| (row["value"].as_f64(), row["note"].as_str().map(str::to_owned))).collect::<Vec<_>>())
+    };
+    assert_eq!(held().unwrap(), [], "readings stay in their region");
+    let roll = |scope: &str| {
+        for i in 1..=9 {
+            c.ok(&["cluster", "restart", &format!("gw-{i}"), "--set", &format!("state.scope={scope}")]);
+        }
+    };
+    roll("global");
+    c.until("the others hold them", || {
+        (held()?.iter().filter(|(value, _)| value.is_some()).count() == 3).then_some(())
+    });
+    roll("region");
+    c.until("the others hold that they stay at home", || {
+        let held = held()?;
+        let stay = held.iter().filter(|(_, note)| note.as_deref() == Some("stays in its region"));
+        (stay.count() == 3 && held.len() == 3).then_some(())
+    });
+    let eu = c.json(&["get", "eu/*:temp", "--from", "gw-4"]);
+    assert!(eu["readings"].as_array().unwrap().iter().all(|row| row["value"].is_f64()), "asked for there: {eu}");
+    c.ok(&["wait", "converged"]);
+    assert!(crate::harness::extends(&c.ledger("gw-1"), &before), "the ledger goes on");
+}
