@@ -208,7 +208,7 @@ impl Cluster {
         let addr: Addr = format!("{name}:7400").into();
         let number = self.members.len();
         let mut params = self.params(&id, &region, &addr, initial);
-        params.bootstrap = self.bootstrap(initial, &id);
+        params.bootstrap = self.bootstrap(initial, &id, &params.region);
         self.by_addr.insert(addr.clone(), number);
         self.by_name.insert(id.clone(), number);
         // Nobody is named by a region that was not there at the beginning.
@@ -267,12 +267,12 @@ impl Cluster {
     }
 
     /// Whom a node contacts first: all initial voters, so that a genesis can be made; of many observers each some
-    /// that were there before it.
-    fn bootstrap(&mut self, initial: &BTreeMap<RegionId, Vec<NodeId>>, own: &NodeId) -> Vec<Addr> {
+    /// of its region that were there before it.
+    fn bootstrap(&mut self, initial: &BTreeMap<RegionId, Vec<NodeId>>, own: &NodeId, home: &RegionId) -> Vec<Addr> {
         let votes = initial.values().flatten().any(|id| id == own);
         if !votes && self.plan.scenario.observers > MANY_OBSERVERS {
-            let before = self.members.len();
-            return (0..2).map(|_| self.members[self.rng.below(before)].addr.clone()).collect();
+            let there: Vec<&Member> = self.members.iter().filter(|member| member.params.region == *home).collect();
+            return (0..2).map(|_| there[self.rng.below(there.len())].addr.clone()).collect();
         }
         initial.values().flatten().filter(|id| *id != own).map(|id| format!("{id}:7400").into()).collect()
     }
