@@ -163,11 +163,9 @@ impl Gossip {
     }
 
     /// Own entries are new.
-    pub fn on_local(&mut self, cx: &mut Cx<'_>, store: &Store, keys: &[Key], confirm: bool) {
-        for key in keys {
-            if let Some(entry) = store.get(key) {
-                self.push.offer(key, entry, Offer::Own { confirm }, |_| false);
-            }
+    pub fn on_local(&mut self, cx: &mut Cx<'_>, store: &Store, keys: &[(Key, Scope)], confirm: bool) {
+        for (key, scope) in keys {
+            self.push.offer(key, *scope, Offer::Own { confirm }, |_| false);
         }
         self.push.flush(cx, store);
     }
@@ -282,7 +280,7 @@ impl Gossip {
     fn forward(&mut self, key: &Key, entry: &Entry, (link, way): (LinkId, Way)) {
         let repair = &self.repair;
         let skip = |other| way == Way::Repair && !repair.has_compared(other);
-        self.push.offer(key, entry, Offer::From(link), skip);
+        self.push.offer(key, entry.scope, Offer::From(link), skip);
     }
 
     /// A peer shows what its state looks like.

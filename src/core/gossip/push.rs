@@ -19,7 +19,7 @@ use crate::core::id::{Channel, LinkId, NodeId};
 use crate::core::message::Message;
 use crate::core::message::exchange::{Graft, Prune, SensorUpdate};
 use crate::core::params::Params;
-use crate::core::state::entry::{Entry, Key, KeyedEntry};
+use crate::core::state::entry::{Key, KeyedEntry, Scope};
 use crate::core::state::store::Store;
 use crate::core::time::Mono;
 
@@ -261,7 +261,7 @@ impl Push {
 
     /// An entry has news for all neighbours that want its origin, but for the one that brought it. With `skip`, some
     /// are left out.
-    pub fn offer(&mut self, key: &Key, entry: &Entry, offer: Offer, skip: impl Fn(LinkId) -> bool) {
+    pub fn offer(&mut self, key: &Key, scope: Scope, offer: Offer, skip: impl Fn(LinkId) -> bool) {
         let number = self.number(&key.origin);
         let (from, confirm) = match offer {
             Offer::Own { confirm } => (None, confirm),
@@ -274,7 +274,7 @@ impl Push {
             }
             // Whoever waits for confirmation asks every neighbour.
             let wanted = confirm || !lane.pruned.has(number);
-            let reaches = entry.scope.is_global() || !lane.foreign;
+            let reaches = scope.is_global() || !lane.foreign;
             if wanted && reaches && lane.node != key.origin && !skip(*link) {
                 lane.outbox.add(key, confirm);
             }
@@ -438,7 +438,7 @@ mod tests {
     use crate::core::id::RegionId;
     use crate::core::reading::Reading;
     use crate::core::rng::Rng;
-    use crate::core::state::entry::{Scope, Value};
+    use crate::core::state::entry::{Entry, Value};
     use crate::core::time::{Now, Wall};
 
     struct World {
@@ -492,13 +492,13 @@ mod tests {
 
         fn own(&mut self, channel: &str, confirm: bool) {
             let (key, entry) = self.put("me", channel);
-            self.push.offer(&key, &entry, Offer::Own { confirm }, |_| false);
+            self.push.offer(&key, entry.scope, Offer::Own { confirm }, |_| false);
         }
 
         fn news(&mut self, link: u64, origin: &str) {
             let (key, entry) = self.put(origin, "t");
             self.push.on_news(LinkId(link), &name(origin));
-            self.push.offer(&key, &entry, Offer::From(LinkId(link)), |_| false);
+            self.push.offer(&key, entry.scope, Offer::From(LinkId(link)), |_| false);
         }
 
         fn duplicate(&mut self, link: u64, origin: &str) {
@@ -687,7 +687,7 @@ mod tests {
         world.push.on_link_up(world.now, LinkId(2), &name("abroad"), true);
         let (key, entry) = world.put("me", "t");
         let entry = Entry { scope: Scope::Region, ..entry };
-        world.push.offer(&key, &entry, Offer::Own { confirm: false }, |_| false);
+        world.push.offer(&key, entry.scope, Offer::Own { confirm: false }, |_| false);
         assert_eq!(world.told(), [(1, "SENSOR_UPDATE")]);
     }
 }

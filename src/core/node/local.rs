@@ -182,9 +182,9 @@ impl Node {
         for (channel, entry) in entries {
             self.note_own_kept(cx, &channel);
             let key = Key::new(self.me.node.clone(), channel);
+            keys.push((key.clone(), entry.scope));
             self.store.insert_own(key.clone(), entry.clone());
-            cx.fx.push(Effect::Changed { key: key.clone(), entry });
-            keys.push(key);
+            cx.fx.push(Effect::Changed { key, entry });
         }
         self.gossip.on_local(cx, &self.store, &keys, confirm);
     }

@@ -23,6 +23,9 @@ pub(super) struct Shelf {
     rows: Vec<Vec<Item>>,
 }
 
+/// Row and place there of a channel's item; as an error, where it would have to be.
+pub(super) type Place = Result<(usize, usize), (usize, usize)>;
+
 /// Items in one row: what a new item moves at most, and what a search in rows leaves to one in items.
 const ITEMS_MAX: usize = 128;
 
@@ -41,8 +44,12 @@ impl Shelf {
     }
 
     pub fn get(&self, channel: &Channel) -> Option<&Item> {
-        let (row, at) = self.find(channel.as_str()).ok()?;
-        Some(&self.rows[row][at])
+        self.find(channel.as_str()).ok().map(|place| self.at(place))
+    }
+
+    /// The item at a place that was found.
+    pub fn at(&self, (row, at): (usize, usize)) -> &Item {
+        &self.rows[row][at]
     }
 
     /// Items from `channel` on; without it when `beyond`.
@@ -55,9 +62,9 @@ impl Shelf {
         first.iter().chain(self.rows.iter().skip(row + 1).flatten())
     }
 
-    /// Puts an item in place, and gives back the one that was there.
-    pub fn insert(&mut self, item: Item) -> Option<Item> {
-        match self.find(item.channel.as_str()) {
+    /// Puts an item where [`Shelf::find`] has just found its place, and gives back the one that was there.
+    pub fn put(&mut self, place: Place, item: Item) -> Option<Item> {
+        match place {
             Ok((row, at)) => Some(std::mem::replace(&mut self.rows[row][at], item)),
             Err((row, at)) => {
                 self.insert_at(row, at, item);
@@ -79,7 +86,7 @@ impl Shelf {
     }
 
     /// Where the channel's item is, or where it would have to be: in which row, and there.
-    fn find(&self, channel: &str) -> Result<(usize, usize), (usize, usize)> {
+    pub fn find(&self, channel: &str) -> Place {
         let above = self.rows.partition_point(|row| row[0].channel.as_str() <= channel);
         // Below all others it goes into the first row, else into the last that begins at or below it.
         let row = above.saturating_sub(1);
@@ -171,7 +178,10 @@ mod tests {
                         shelf.extract(|item| gone(item.fingerprint));
                         map.retain(|_, fingerprint| !gone(*fingerprint));
                     }
-                    _ => prop_assert_eq!(shelf.insert(fresh).map(|i| i.fingerprint), map.insert(key, i as u64)),
+                    _ => {
+                        let place = shelf.find(key.as_str());
+                        prop_assert_eq!(shelf.put(place, fresh).map(|i| i.fingerprint), map.insert(key, i as u64));
+                    }
                 }
             }
             let held: Vec<_> = shelf.iter().map(|i| (i.channel.clone(), i.fingerprint)).collect();

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, NodeId};
 use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyRef, KeyedEntry, Scope};
-use crate::core::state::shelf::{Item, Shelf};
+use crate::core::state::shelf::{Item, Place, Shelf};
 use crate::core::state::sketch::{self, Sketch, Symbol};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
@@ -195,7 +195,7 @@ impl Store {
 
     /// Takes an entry of our own.
     pub fn insert_own(&mut self, key: Key, entry: Entry) {
-        self.put(key, entry);
+        self.seek_and_put(key, entry);
     }
 
     /// Judges and merges an entry that a peer sent; `wall` is the clock that is believed.
@@ -213,9 +213,11 @@ impl Store {
         if self.forgotten.get(&key.origin).is_some_and(|up_to| entry.stamp <= *up_to) {
             return Outcome::Refused { key, why: EntryRefusal::Forgotten };
         }
+        let mut place = Err((0, 0));
         if let Some((origin, shelf)) = self.shelves.get_key_value(&key.origin) {
             key.origin = origin.clone();
-            if let Some(held) = shelf.get(&key.channel) {
+            place = shelf.find(key.channel.as_str());
+            if let Some(held) = place.ok().map(|place| shelf.at(place)) {
                 if !entry.supersedes(&held.entry) {
                     let below = held.entry.scope == Scope::Region && entry.scope == Scope::Global;
                     if below && system::understand(&key.channel, &entry.value).is_ok() {
@@ -229,7 +231,7 @@ impl Store {
         }
         match system::understand(&key.channel, &entry.value) {
             Ok(meaning) => {
-                self.put(key.clone(), entry.clone());
+                self.put(key.clone(), entry.clone(), place);
                 Outcome::New { key, entry, meaning }
             }
             Err(_) => Outcome::Refused { key, why: EntryRefusal::Malformed },
@@ -314,18 +316,24 @@ impl Store {
             let Some((print, entry)) = self.widest.remove(&key) else { continue };
             self.global.remove(print);
             if !gone(&entry) {
-                self.put(key, entry);
+                self.seek_and_put(key, entry);
             }
         }
     }
 
-    fn put(&mut self, key: Key, entry: Entry) {
+    fn seek_and_put(&mut self, key: Key, entry: Entry) {
+        let place = self.shelves.get(&key.origin).map_or(Err((0, 0)), |shelf| shelf.find(key.channel.as_str()));
+        self.put(key, entry, place);
+    }
+
+    /// Puts an entry where it was found to belong on its origin's shelf.
+    fn put(&mut self, key: Key, entry: Entry, place: Place) {
         let (scope, fingerprint) = (entry.scope, fingerprint(&key.origin, &key.channel, &entry));
         let full = key.clone();
         let item = Item { channel: key.channel, entry, fingerprint };
         let replaced = match self.shelves.get_mut(&key.origin) {
-            Some(shelf) => shelf.insert(item),
-            None => self.shelves.entry(key.origin).or_default().insert(item),
+            Some(shelf) => shelf.put(place, item),
+            None => self.shelves.entry(key.origin).or_default().put(place, item),
         };
         match replaced {
             // Other regions keep it: it stays among what is global.
