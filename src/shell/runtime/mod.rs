@@ -1,7 +1,8 @@
 //! The runtime: one task around one [`Node`], which performs its effects in order and wakes it in time.
 //!
-//! Decides nothing. Everything that happens reaches the node through one queue; while it is full, links stop
-//! reading, and TCP tells the peers.
+//! Decides nothing. Everything that happens reaches the node through two short queues that take turns: what peers and
+//! the disk say, and what local sensors and clients do. While one is full, whoever fills it waits: links stop reading, and
+//! TCP tells the peers. A flood at the API so delays no heartbeat, nor peers a client.
 
 mod handle;
 mod perform;
@@ -35,8 +36,10 @@ use crate::shell::transport::{self, LinkHandle, Listener, MemoryNet, Sink};
 pub use handle::{AskError, NodeHandle};
 use perform::Performer;
 
-/// Events that may wait for the node.
-const QUEUE_EVENTS: usize = 4096;
+/// Messages that may wait for the node: with those of a flood, each may be as long as a flush and take some milliseconds.
+const PEERS_QUEUE: usize = 64;
+/// What may wait of sensors and clients.
+const LOCAL_QUEUE: usize = 128;
 /// Changes that a slow watcher may fall behind before it is told that it missed some.
 const CHANGES_KEPT: usize = 16 * 1024;
 
@@ -157,12 +160,14 @@ impl Sink for Shared {
 /// Starts a node. The task ends when the node stops; dropping the handle does not stop it.
 pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopError>>) {
     let Start { params, clock, listener, opened, seed, observer } = start;
-    let (inputs, queue) = mpsc::channel(QUEUE_EVENTS);
+    let (inputs, peers) = mpsc::channel(PEERS_QUEUE);
+    let (local_inputs, local) = mpsc::channel(LOCAL_QUEUE);
+    let queues = Queues { peers, local, local_next: false };
     let (changes, _) = broadcast::channel(CHANGES_KEPT);
     let metrics = Arc::new(Metrics::default());
     let stopped = CancellationToken::new();
     let shared = Arc::new(Shared {
-        inputs: inputs.clone(),
+        inputs,
         metrics: metrics.clone(),
         next_link: AtomicU64::new(1),
         frame_bytes_max: params.frame_bytes_max,
@@ -174,7 +179,7 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
     });
     let span = info_span!("node", id = %params.node);
     let handle = NodeHandle {
-        inputs,
+        inputs: local_inputs,
         changes: changes.clone(),
         storage: opened.storage.clone(),
         metrics,
@@ -186,7 +191,7 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
     performer.observer = observer;
     let node = Node::recover(params, opened.identity, opened.recovered, seed, clock.now());
     let task = async move {
-        let outcome = drive(node, performer, queue, clock).await;
+        let outcome = drive(node, performer, queues, clock).await;
         accept.abort();
         stopped.cancel();
         outcome
@@ -198,7 +203,7 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
 async fn drive(
     mut node: Node,
     mut performer: Performer,
-    mut queue: mpsc::Receiver<Input>,
+    mut queues: Queues,
     clock: Clock,
 ) -> Result<StopReason, StopError> {
     let mut fx = Vec::new();
@@ -214,7 +219,7 @@ async fn drive(
                 return stopped(reason);
             }
         }
-        let Some(input) = next(&mut queue, &mut alarm, node.deadline(), performer.has_ready(), clock).await else {
+        let Some(input) = next(&mut queues, &mut alarm, node.deadline(), performer.has_ready(), clock).await else {
             node.handle(Event::Wake, clock.now(), &mut fx);
             continue;
         };
@@ -250,30 +255,52 @@ fn stopped(reason: StopReason) -> Result<StopReason, StopError> {
 }
 
 /// The next input, or `None` once `deadline` has passed, or when there is none and the caller is `busy`.
-async fn next(
-    queue: &mut mpsc::Receiver<Input>,
-    alarm: &mut Alarm,
-    deadline: Mono,
-    busy: bool,
-    clock: Clock,
-) -> Option<Input> {
+async fn next(queues: &mut Queues, alarm: &mut Alarm, deadline: Mono, busy: bool, clock: Clock) -> Option<Input> {
     // What waits already goes first, unless the deadline has passed: then neither starves the other.
     if deadline <= clock.now().mono {
         return None;
     }
-    if let Ok(input) = queue.try_recv() {
+    if let Some(input) = queues.take() {
         return Some(input);
     }
     if busy {
-        // Whoever fills the queue gets a turn.
+        // Whoever fills the queues gets a turn.
         tokio::task::yield_now().await;
         return None;
     }
     alarm.set(deadline);
     tokio::select! {
         biased;
-        input = queue.recv() => Some(input.expect("the node's own links hold the other end")),
+        input = queues.recv() => Some(input),
         () = alarm.rings() => None,
+    }
+}
+
+/// What waits for the node.
+struct Queues {
+    peers: mpsc::Receiver<Input>,
+    local: mpsc::Receiver<Input>,
+    local_next: bool,
+}
+
+impl Queues {
+    /// What waits, of both in turns.
+    fn take(&mut self) -> Option<Input> {
+        self.local_next = !self.local_next;
+        let (first, second) = match self.local_next {
+            true => (&mut self.peers, &mut self.local),
+            false => (&mut self.local, &mut self.peers),
+        };
+        first.try_recv().or_else(|_| second.try_recv()).ok()
+    }
+
+    async fn recv(&mut self) -> Input {
+        tokio::select! {
+            biased;
+            Some(input) = self.peers.recv() => input,
+            Some(input) = self.local.recv() => input,
+            else => unreachable!("the node's own links hold the other end"),
+        }
     }
 }
 
