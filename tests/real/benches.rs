@@ -56,6 +56,31 @@ fn failover_is_measured_from_the_kill_to_the_next_commit() {
 }
 
 #[test]
+fn throughput_is_of_what_all_nodes_hold_and_a_hot_key_ends_with_its_last_value_on_all() {
+    let c = Cluster::prepare();
+    let report = c.json(&["bench", "throughput", "--keys", "2000", "--hot-ms", "100", "--repetitions", "1"]);
+    let (flood, hot) = (&report["floods"][0], &report["hot"][0]);
+    let held = flood["updates_per_s"].as_f64().unwrap();
+    assert!(held > 0.0 && flood["accepted_per_s"].as_f64().unwrap() >= held, "{report}");
+    assert!(flood["bytes_per_update"].as_f64().unwrap() > 100.0, "two nodes received each: {report}");
+    assert!(hot["updates_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    let seen = hot["seen_elsewhere"].as_f64().unwrap();
+    assert!(seen > 0.0 && seen <= 1.0, "{report}");
+}
+
+#[test]
+fn a_newcomer_gets_members_first_and_a_stopped_node_only_what_has_changed() {
+    let c = Cluster::prepare();
+    let few = ["--entries", "2000", "--newcomers", "1", "--pause-s", "1", "--rate", "1000", "--stale", "50"];
+    let report = c.json(&[&["bench", "catchup"], &few[..]].concat());
+    let (newcomer, paused) = (&report["newcomers"][0], &report["paused"]);
+    assert!(newcomer["held_us"].as_u64().unwrap() > 0 && newcomer["members_first"] == true, "{report}");
+    assert_eq!((paused["keys"].as_u64(), paused["written"].as_u64()), (Some(50), Some(1000)), "{report}");
+    let changes = paused["changes"].as_u64().unwrap();
+    assert!((50..2000).contains(&changes), "each of the keys, and not every entry: {report}");
+}
+
+#[test]
 fn a_load_tells_latency_from_when_it_was_due_and_what_watchers_saw() {
     let c = Cluster::start();
     let hdr = c.home.path().join("load.hdr");

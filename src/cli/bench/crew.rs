@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::bench::member::{self, Member};
-use crate::cli::bench::plan::{ClusterPlan, NodePlan, Order, Told, name};
+use crate::cli::bench::plan::{self, ClusterPlan, NodePlan, Order, Told, name};
 use crate::cli::error::CliError;
 use crate::shell::transport::MemoryNet;
 
@@ -228,7 +228,11 @@ impl Crew {
         self.hands.iter().map(|hand| hand.raw.clone()).cycle().take(self.plan.nodes).collect()
     }
 
-    async fn order(&mut self, i: usize, order: &Order) -> Result<(), CliError> {
+    /// Gives one member an order.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub async fn order(&mut self, i: usize, order: &Order) -> Result<(), CliError> {
         match &mut self.hands[i].orders {
             Orders::Process { stdin, .. } => {
                 let mut line = serde_json::to_vec(order).expect("an order is JSON");
@@ -295,6 +299,48 @@ impl Crew {
                     let _ = task.await;
                 }
             }
+        }
+    }
+
+    /// Hires a process for one more node, an observer of the first region, which takes its addresses and does not join
+    /// yet: its number.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn add(&mut self) -> Result<usize, CliError> {
+        let (i, place) = (self.hands.len(), self.plan.nodes);
+        let dir = Some(self.dir.join(plan::name(place)));
+        let node = NodePlan { place, region: self.plan.region_name(0), listen: "127.0.0.1:0".to_owned(), dir };
+        let hand = Hand { orders: self.spawn(i)?, nodes: vec![node], raw: String::new() };
+        self.hands.push(hand);
+        self.bind(i, &mut |_| ()).await?;
+        Ok(i)
+    }
+
+    /// Lets a member that was added join; it answers when its node sees all others.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub async fn join(&mut self, i: usize) -> Result<(), CliError> {
+        let voters = self.hands.iter().flat_map(|hand| &hand.nodes).filter(|node| node.place < self.plan.nodes);
+        let bootstrap = voters.map(|node| node.listen.clone()).collect();
+        let join = Order::Join { bootstrap, members: self.plan.nodes + 1, background_ms: None, marks: false };
+        self.order(i, &join).await
+    }
+
+    /// Sends a signal to a member's process.
+    ///
+    /// # Errors
+    /// If it has ended by itself, or is no process.
+    pub fn signal(&self, i: usize, signal: libc::c_int) -> Result<(), CliError> {
+        let Orders::Process { process, .. } = &self.hands[i].orders else {
+            return Err(CliError::failed("only a process can be sent a signal"));
+        };
+        let pid = process.id().ok_or_else(|| CliError::failed("the process has ended"))?;
+        // SAFETY: it takes numbers; the process is a child of ours that has not been waited for.
+        match unsafe { libc::kill(pid as libc::pid_t, signal) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error().into()),
         }
     }
 

@@ -1,14 +1,16 @@
 //! Writing as fast as a node takes it: many keys once each, or one key over and over.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::bench::member::{self, Member};
-use crate::cli::bench::plan::{Told, Traffic};
+use crate::cli::bench::plan::{Told, Traffic, name};
 use crate::cli::error::CliError;
 use crate::cli::pace;
-use crate::core::id::Channel;
+use crate::core::id::{Channel, NodeId};
 use crate::core::state::entry::{Entry, Key};
 use crate::shell::clock::machine_micros;
 use crate::shell::runtime::{AskError, NodeHandle};
@@ -28,6 +30,8 @@ pub struct Flooded {
     /// Changes of channels that are written once each, and when the last one was.
     keys: u64,
     keys_us: u64,
+    /// Nodes that had said who they are before the first of these changes.
+    members: BTreeSet<NodeId>,
     /// Changes of the hot channel, its newest value, and when that came.
     hot: Heard,
 }
@@ -44,6 +48,13 @@ pub struct Heard {
 }
 
 impl Flooded {
+    /// Notes who a node is.
+    pub fn note_member(&mut self, node: &NodeId) {
+        if self.keys == 0 {
+            self.members.insert(node.clone());
+        }
+    }
+
     /// Notes a change, if it is of a flood.
     pub fn note(&mut self, key: &Key, entry: &Entry, at_us: u64) {
         let channel = key.channel.as_str();
@@ -98,7 +109,116 @@ pub struct Heat {
     pub stopped_us: u64,
 }
 
+/// Updates of the first keys of a flood in turn, by the clock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Stream {
+    /// The place of the node that is written to.
+    pub writer: usize,
+    /// How many keys.
+    pub keys: u64,
+    /// Updates a second.
+    pub rate: u64,
+    /// For how long.
+    pub seconds: u64,
+    /// Value of the first turn; later ones count on.
+    pub value: u64,
+}
+
+/// What the writer of a stream did.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Streamed {
+    /// Updates written: a whole number of turns.
+    pub written: u64,
+    /// Value of the last turn.
+    pub newest: u64,
+    /// How long it took.
+    pub took_us: u64,
+    /// Resident memory of the process meanwhile in KiB, the most of what was seen twice a second.
+    pub rss_max_kib: Option<u64>,
+}
+
+/// What a node has come to so far.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// When it was asked, or held what was asked for, by the machine's monotonic clock in µs.
+    pub at_us: u64,
+    /// Changes of keys of floods and streams.
+    pub changes: u64,
+    /// Nodes that had said who they are before the first of these.
+    pub members_before_keys: u64,
+    /// What was received.
+    pub received: Traffic,
+    /// Resident memory of the process in KiB, where the system tells.
+    pub rss_kib: Option<u64>,
+}
+
+/// Time between two batches of a stream.
+const STREAM_INTERVAL_US: u64 = 10_000;
+/// Batches from one look at the memory to the next.
+const STREAM_LOOKS: u64 = 50;
+
 impl Member {
+    /// Writes a stream.
+    pub(super) async fn stream(&self, stream: Stream) -> Result<Streamed, CliError> {
+        let node = self.node_at(stream.writer).ok_or_else(|| CliError::failed("the writer is somebody else's node"))?;
+        let tasks = tokio::runtime::Handle::current();
+        let streamed = pace::on_own_thread(move || {
+            let turns = (stream.rate * stream.seconds).div_ceil(stream.keys).max(1);
+            let written = turns * stream.keys;
+            let begun = machine_micros();
+            let (mut next, mut rss_max_kib) = (0, None);
+            for tick in 1.. {
+                let until = (stream.rate * tick * STREAM_INTERVAL_US).div_ceil(1_000_000).min(written);
+                let now = node.clock().now().wall;
+                let update = |i| (flooded(i % stream.keys), member::update_of(stream.value + i / stream.keys, 0, now));
+                tasks.block_on(node.sense((next..until).map(update).collect()))?;
+                next = until;
+                if tick % STREAM_LOOKS == 0 {
+                    rss_max_kib = rss_max_kib.max(member::resident_kib());
+                }
+                if next == written {
+                    break;
+                }
+                pace::wait_until(begun + tick * STREAM_INTERVAL_US);
+            }
+            let took_us = machine_micros() - begun;
+            Ok::<_, AskError>(Streamed { written, newest: stream.value + turns - 1, took_us, rss_max_kib })
+        });
+        streamed.await.map_err(|error| stopped(&error))
+    }
+
+    /// Tells what the own node holds, once that is this value or a newer one of so many of the first node's keys.
+    pub(super) async fn kept(&self, keys: u64, value: u64) -> Result<Kept, CliError> {
+        let (Some((_, node)), Some(held)) = (self.nodes.first(), self.held.first()) else {
+            return Err(CliError::failed("a member has no node"));
+        };
+        let origin = NodeId::new(&name(0)).expect("a good name");
+        let wanted: Arc<Vec<Key>> = Arc::new((0..keys).map(|key| Key::new(origin.clone(), flooded(key))).collect());
+        let all = async {
+            loop {
+                let wanted = wanted.clone();
+                let is_new =
+                    move |entry: &Entry| entry.value.reading().and_then(|r| r.value).is_some_and(|v| v >= value as f64);
+                let holds =
+                    node.inspect(move |node, _| wanted.iter().all(|key| node.store().get(key).is_some_and(&is_new)));
+                if holds.await? {
+                    return Ok::<_, AskError>(machine_micros());
+                }
+                tokio::time::sleep(HELD_LOOK).await;
+            }
+        };
+        let at_us = tokio::time::timeout(PATIENCE, all).await;
+        let at_us = at_us.map_err(|_| CliError::unreachable("a node did not come to hold what was written"))?;
+        let held = held.lock().expect("no holder panics");
+        Ok(Kept {
+            at_us: at_us.map_err(|error| stopped(&error))?,
+            changes: held.flooded.keys,
+            members_before_keys: held.flooded.members.len() as u64,
+            received: self.traffic(),
+            rss_kib: member::resident_kib(),
+        })
+    }
+
     /// Writes a flood if the writer is one's own, and waits until the own nodes hold it.
     pub(super) async fn flood(&self, flood: Flood) -> Result<FloodShare, CliError> {
         let (before, cpu_before) = (self.traffic(), member::cpu_us());
@@ -171,10 +291,7 @@ async fn write(node: NodeHandle, flood: Flood) -> Result<u64, CliError> {
     let written = pace::on_own_thread(move || {
         let now = node.clock().now().wall;
         let value = flood.before + 1;
-        let reading = |key| {
-            let channel = Channel::new(&format!("{FLOODED}{key}")).expect("a good name");
-            (channel, member::update_of(value, flood.payload, now))
-        };
+        let reading = |key| (flooded(key), member::update_of(value, flood.payload, now));
         let keys: Vec<u64> = (0..flood.keys).collect();
         let batches: Vec<Vec<_>> =
             keys.chunks(flood.batch).map(|batch| batch.iter().copied().map(reading).collect()).collect();
@@ -185,6 +302,11 @@ async fn write(node: NodeHandle, flood: Flood) -> Result<u64, CliError> {
         Ok::<_, AskError>(begun)
     });
     written.await.map_err(|error| stopped(&error))
+}
+
+/// The channel of a flood's key.
+fn flooded(key: u64) -> Channel {
+    Channel::new(&format!("{FLOODED}{key}")).expect("a good name")
 }
 
 fn stopped(error: &AskError) -> CliError {

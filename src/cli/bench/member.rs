@@ -20,6 +20,7 @@ use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::message::Message;
 use crate::core::params::Params;
 use crate::core::reading::{NOTE_BYTES_MAX, Reading};
+use crate::core::state::system;
 use crate::core::time::Wall;
 use crate::core::view::Liveness;
 use crate::shell::chance;
@@ -145,6 +146,8 @@ impl Member {
             Order::Heat { writer, millis, first } => {
                 self.heat(writer, millis, first).await.map(|heat| Told::Heated { heat })
             }
+            Order::Stream { stream } => self.stream(stream).await.map(|streamed| Told::Streamed { streamed }),
+            Order::Kept { keys, value } => self.kept(keys, value).await.map(|kept| Told::Kept { kept }),
             Order::Cool { value } => self.cool(value).await.map(|heard| Told::Cooled { heard }),
         }
     }
@@ -326,13 +329,17 @@ pub fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
 fn note(observed: Observed<'_>, held: &SharedHeld) {
     let Observed::Changed(key, entry) = observed else { return };
     let at_us = machine_micros();
-    if key.channel.as_str() == CHANNEL {
-        let update = entry.value.reading().and_then(|reading| reading.value);
-        if let Some((update, writer)) = update.zip(place(key.origin.as_str())) {
-            held.lock().expect("no holder panics").note(update as u64, writer, at_us);
+    let held = || held.lock().expect("no holder panics");
+    match key.channel.as_str() {
+        CHANNEL => {
+            let update = entry.value.reading().and_then(|reading| reading.value);
+            if let Some((update, writer)) = update.zip(place(key.origin.as_str())) {
+                held().note(update as u64, writer, at_us);
+            }
         }
-    } else if !key.channel.is_system() {
-        held.lock().expect("no holder panics").flooded.note(key, entry, at_us);
+        system::NODE => held().flooded.note_member(&key.origin),
+        _ if key.channel.is_system() => {}
+        _ => held().flooded.note(key, entry, at_us),
     }
 }
 

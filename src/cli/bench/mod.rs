@@ -1,5 +1,6 @@
 //! `sensorctl bench`: nodes on this machine, measured.
 
+mod catchup;
 mod checkpoint;
 mod convergence;
 mod crew;
@@ -41,6 +42,8 @@ enum What {
     Fusion(fusion::FusionArgs),
     /// What two nodes say to each other to mend the keys in which they differ
     Reconcile(reconcile::ReconcileArgs),
+    /// Time until a newcomer, or a node that was stopped for a while, holds what the others do
+    Catchup(catchup::CatchupArgs),
     /// Updates a second that one node accepts and all come to hold, and how far behind one hot key is
     Throughput(throughput::ThroughputArgs),
     /// A process of a benchmark: takes orders on stdin
@@ -55,6 +58,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
         What::Checkpoint(args) => measure(checkpoint::run(cx, args)),
         What::Fusion(args) => fusion::run(cx, args),
         What::Reconcile(args) => reconcile::run(cx, &args),
+        What::Catchup(args) => measure(catchup::run(cx, args)),
         What::Throughput(args) => measure(throughput::run(cx, args)),
         What::Member => member::run(),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::bench::flood::{Flood, FloodShare, Heard, Heat};
+use crate::cli::bench::flood::{Flood, FloodShare, Heard, Heat, Kept, Stream, Streamed};
 use crate::cli::bench::mark::Mark;
 use crate::core::rng::Rng;
 
@@ -33,6 +33,11 @@ pub enum Order {
     Heat { writer: usize, millis: u64, first: u64 },
     /// Wait until the own nodes hold this value of that key, or a newer one; answered by [`Told::Cooled`].
     Cool { value: u64 },
+    /// Write a stream to an own node; answered by [`Told::Streamed`].
+    Stream { stream: Stream },
+    /// Tell what the own node holds, once that is this value or a newer one of so many keys that the first node was
+    /// flooded with; answered by [`Told::Kept`].
+    Kept { keys: u64, value: u64 },
 }
 
 /// What all nodes of a cluster have in common.
@@ -90,14 +95,18 @@ pub enum Told {
     Wrote(Share),
     /// Latencies in µs of the raw writes of this member.
     WroteRaw { latencies_us: Vec<u64>, missed: u64 },
-    /// Something of agreement happened at the node of a place.
-    Marked { place: usize, at_us: u64, mark: Mark },
     /// The part of this member in a flood.
     Flooded { share: FloodShare },
     /// What was written to the one key, if it was written here.
     Heated { heat: Option<Heat> },
     /// Places of the own nodes, and what each has heard of that key.
     Cooled { heard: Vec<(usize, Heard)> },
+    /// A stream was written.
+    Streamed { streamed: Streamed },
+    /// What the own node holds.
+    Kept { kept: Kept },
+    /// Something of agreement happened at the node of a place.
+    Marked { place: usize, at_us: u64, mark: Mark },
     /// It cannot be done.
     Failed { why: String },
 }

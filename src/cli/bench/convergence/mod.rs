@@ -1,7 +1,7 @@
 //! `bench convergence`: how long a write on one node takes until all nodes hold it.
 
 mod compare;
-mod held;
+pub(super) mod held;
 mod real;
 mod report;
 mod result;
