@@ -175,7 +175,7 @@ impl Gossip {
     pub fn confirm_with(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, keys: &[Key]) {
         for key in keys {
             if let Some(entry) = store.get(key) {
-                self.push.offer(key, entry, Offer::Own { confirm: true }, |other| other != link);
+                self.push.offer(key, entry.scope, Offer::Own { confirm: true }, |other| other != link);
             }
         }
         self.push.flush(cx, store);
