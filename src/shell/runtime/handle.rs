@@ -13,7 +13,7 @@ use crate::core::reading::Reading;
 use crate::core::time::Now;
 use crate::core::view::View;
 use crate::shell::clock::Clock;
-use crate::shell::runtime::{Change, Input};
+use crate::shell::runtime::{Change, Changes, Input};
 use crate::shell::storage::Storage;
 use crate::shell::telemetry::Metrics;
 
@@ -32,7 +32,7 @@ pub enum AskError {
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(super) inputs: mpsc::Sender<Input>,
-    pub(super) changes: broadcast::Sender<Change>,
+    pub(super) changes: Arc<Changes>,
     pub(super) storage: Storage,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,

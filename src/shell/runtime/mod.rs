@@ -9,8 +9,8 @@ mod perform;
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -45,6 +45,28 @@ const CHANGES_KEPT: usize = 16 * 1024;
 
 /// An entry that changed, for those who watch.
 pub type Change = Arc<(Key, Entry)>;
+
+/// Where those who watch listen. What is kept for them is two thirds of a megabyte, so it waits for the first of them:
+/// of the many nodes in one process hardly any is watched.
+#[derive(Default)]
+struct Changes(OnceLock<broadcast::Sender<Change>>);
+
+impl Changes {
+    fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.0.get_or_init(|| broadcast::channel(CHANGES_KEPT).0).subscribe()
+    }
+
+    fn are_watched(&self) -> bool {
+        self.0.get().is_some_and(|watchers| watchers.receiver_count() > 0)
+    }
+
+    fn tell(&self, change: Change) {
+        if let Some(watchers) = self.0.get() {
+            // Whoever has left meanwhile misses nothing.
+            let _ = watchers.send(change);
+        }
+    }
+}
 
 /// How a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +185,7 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
     let (inputs, peers) = mpsc::channel(PEERS_QUEUE);
     let (local_inputs, local) = mpsc::channel(LOCAL_QUEUE);
     let queues = Queues { peers, local, local_next: false };
-    let (changes, _) = broadcast::channel(CHANGES_KEPT);
+    let changes = Arc::new(Changes::default());
     let metrics = Arc::new(Metrics::default());
     let stopped = CancellationToken::new();
     let shared = Arc::new(Shared {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::core::effect::{Effect, StopReason};
@@ -14,7 +14,7 @@ use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::system::Addr;
 use crate::shell::clock::Clock;
-use crate::shell::runtime::{Change, Input, Links, Observed, Observer, Shared};
+use crate::shell::runtime::{Change, Changes, Input, Links, Observed, Observer, Shared};
 use crate::shell::storage::{Opened, Storage, Writer};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle};
@@ -22,7 +22,7 @@ use crate::shell::transport::{self, LinkHandle};
 /// The hands of one node.
 pub(super) struct Performer {
     shared: Arc<Shared>,
-    changes: broadcast::Sender<Change>,
+    changes: Arc<Changes>,
     clock: Clock,
     node: NodeId,
     storage: Storage,
@@ -44,7 +44,7 @@ pub(super) struct Performer {
 impl Performer {
     pub fn new(
         shared: Arc<Shared>,
-        changes: broadcast::Sender<Change>,
+        changes: Arc<Changes>,
         clock: Clock,
         opened: &Opened,
         frame_bytes_max: usize,
@@ -147,7 +147,7 @@ impl Performer {
                         let wall = self.clock.now().wall;
                         self.shared.metrics.observe_lag(wall.millis_after(entry.stamp.wall()).max(0) as u64);
                     }
-                    if self.changes.receiver_count() > 0 {
+                    if self.changes.are_watched() {
                         self.changed.push(Arc::new((key, entry)));
                     }
                 }
@@ -161,7 +161,7 @@ impl Performer {
         self.framed = None;
         // Peers first: telling a watcher wakes somebody who then wants this processor, or the other one.
         for change in self.changed.drain(..) {
-            let _ = self.changes.send(change);
+            self.changes.tell(change);
         }
         None
     }
