@@ -298,7 +298,7 @@ impl Group {
             term: self.hard.term,
             round: heartbeat.round,
             voter: self.me.clone(),
-            holds: self.hard.committed,
+            holds: self.holds,
         });
         self.send_after(writes, self.term_write, heartbeat.leader.clone(), ack);
     }

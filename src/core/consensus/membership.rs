@@ -166,7 +166,10 @@ impl Group {
     pub(super) fn next_voters(&self, cx: &mut Cx<'_>, change: Option<VoterChange>) -> Voters {
         let voters = self.voters_of(&self.accepted);
         let next = match (&change, self.region_of(&voters)) {
-            (Some(VoterChange::Add(voter)), Some(region)) => voters.with(&region, voter.clone()),
+            // Something may have been committed since it was planned.
+            (Some(VoterChange::Add(voter)), Some(region)) if self.is_ready(cx.now.mono, &voters, voter) => {
+                voters.with(&region, voter.clone())
+            }
             (Some(VoterChange::Remove(voter)), _) => voters.without(voter),
             _ => None,
         };

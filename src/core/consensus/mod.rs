@@ -80,6 +80,8 @@ pub struct Group {
     hard: HardState,
     accepted: Document,
     committed: Option<Document>,
+    /// The newest that is committed by this store's own word, durably.
+    holds: Option<Position>,
     part: Part,
     leader: Option<NodeId>,
     heard_leader: Mono,
@@ -203,6 +205,7 @@ impl Group {
             id,
             me,
             params,
+            holds: hard.committed,
             hard,
             accepted,
             committed,
@@ -350,7 +353,10 @@ impl Group {
             Held::Ask { .. } => {}
             Held::OwnVote { term } => self.on_own_vote(cx, writes, term),
             Held::OwnAck { accepted } => self.on_own_ack(cx, writes, accepted),
-            Held::Committed { position, document } => self.facts.push(Fact::Committed { position, document }),
+            Held::Committed { position, document } => {
+                self.holds = Some(position);
+                self.facts.push(Fact::Committed { position, document });
+            }
         }
     }
 
