@@ -224,6 +224,7 @@ impl Node {
         self.said_voters = None;
         if !group.is_leader() {
             self.unwanted.clear();
+            self.answer_removed(cx);
             self.give_up_growing(cx);
             return;
         }

@@ -252,6 +252,19 @@ fn a_linearizable_read_is_answered_by_the_leader_and_redirected_by_others() {
 }
 
 #[test]
+fn whoever_asked_a_leader_to_take_a_voter_out_is_answered_when_it_leads_no_more() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && w.leader().is_some());
+    let leader = world.leader().unwrap();
+    let alone = leader.clone();
+    world.tamper = Box::new(move |from, to, message| (from != alone && to != alone).then_some(message));
+    let other = THREE.iter().find(|node| **node != leader).unwrap();
+    let request = world.ask(&leader, Command::RemoveVoter { node: name(other) });
+    world.run_until(SECONDS(20), |w| !w.nodes[&leader].is_leader());
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why: RefusedCommand::Deposed }));
+}
+
+#[test]
 fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
     let mut world = World::new(&THREE);
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
