@@ -314,8 +314,10 @@ impl Hierarchy {
         let route = self.routes.entry(region.clone()).or_default();
         let leader = self.regions.leader(region).map(|claim| &claim.node);
         // The leader while it answers; where none is known or it is silent, any voter of the region relays, be it asked
-        // or not: one that has answered already may be the only one that is linked.
-        let there = voters.regions().get(region).into_iter().flatten().map(|voter| &voter.node);
+        // or not: one that has answered already may be the only one that is linked. So do those who vote in the region
+        // and not at the top (yet): heartbeats go through them, and what a leader asks must reach those who keep it.
+        let at_top = voters.regions().get(region).into_iter().flatten();
+        let there = at_top.chain(self.regions.voters(region).into_iter().flatten()).map(|voter| &voter.node);
         let all = leader.into_iter().chain(&to).chain(there);
         let mut relays: Vec<&NodeId> = all.filter(|node| reaches(node)).collect();
         let mut seen = std::collections::BTreeSet::new();

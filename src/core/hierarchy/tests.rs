@@ -8,7 +8,7 @@ use crate::core::id::{Hash, Index, PersistSeq, Round, StoreId};
 use crate::core::ledger::document::{Counts, RegionCheckpoint};
 use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, ElectionVote, Heartbeat, HeartbeatAck};
 use crate::core::rng::Rng;
-use crate::core::state::system::CheckpointRef;
+use crate::core::state::system::{CheckpointRef, RegionVoters};
 use crate::core::time::{Now, Wall};
 
 fn voter(region: usize, n: usize) -> Voter {
@@ -284,5 +284,22 @@ fn a_voter_that_has_answered_relays_to_those_that_have_not() {
     assert!(
         matches!(&sent[..], [Fact::Send { to, message: Message::Relay(relay) }] if relayed(to, relay)),
         "the only one that is linked: {sent:?}"
+    );
+}
+
+#[test]
+fn whoever_votes_in_a_region_and_not_at_the_top_relays_to_those_who_do() {
+    let mut leader = Leader::new(3);
+    let linked = voter(1, 3);
+    let own = [voter(1, 0), voter(1, 1), linked.clone()];
+    leader.top.regions_mut().voting(RegionVoters { region: region(1), index: Index(5), voters: own.into() });
+    let (silent, round) = ([voter(1, 0).node, voter(1, 1).node], Round(1));
+    let question = Heartbeat { group: GroupId::Top, term: Term(1), leader: voter(0, 0).node, round, committed: None };
+    leader.top.ask(&silent, Message::Heartbeat(question), &|node| *node == linked.node);
+    let sent = leader.top.take_facts(&|_| true);
+    let relayed = |to: &NodeId, relay: &Relay| *to == linked.node && relay.to == silent;
+    assert!(
+        matches!(&sent[..], [Fact::Send { to, message: Message::Relay(relay) }] if relayed(to, relay)),
+        "what it is asked itself, as a newcomer, goes that way: {sent:?}"
     );
 }
