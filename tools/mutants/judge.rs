@@ -10,7 +10,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sensorctl::sim::cluster::run;
@@ -57,11 +56,18 @@ fn main() -> ExitCode {
     let scenarios: Vec<Scenario> = args.map(|path| load(&path)).collect();
     std::panic::set_hook(Box::new(|_| ()));
     let end = Instant::now() + Duration::from_secs(seconds);
-    let (sim, model) = std::thread::scope(|scope| {
-        let model = scope.spawn(|| model(end));
-        let sim = sim(&scenarios, seeds, end);
-        (sim, model.join().unwrap_or_else(|_| Err("?".into())))
+    let search = Search::new(&scenarios, seeds, end);
+    let model = std::thread::scope(|scope| {
+        // Whoever is done with the model goes on with seeds.
+        let model = scope.spawn(|| {
+            let verdict = search.model();
+            search.sim();
+            verdict
+        });
+        search.sim();
+        model.join().unwrap_or_else(|_| Err("?".into()))
     });
+    let sim = search.verdict();
     let line = |judge: &str, verdict: &Result<String, String>| match verdict {
         Ok(tried) => println!("{judge} survives {tried}"),
         Err(killer) => println!("{judge} killed {killer}"),
@@ -78,53 +84,87 @@ fn load(path: &str) -> Scenario {
     scenario
 }
 
-/// Seeds in turns over all scenarios.
-fn sim(scenarios: &[Scenario], seeds: u64, end: Instant) -> Result<String, String> {
-    let tried = AtomicU64::new(0);
-    let killer = Mutex::new(None);
-    let total = seeds * scenarios.len() as u64;
-    loop {
-        let turn = tried.fetch_add(1, Ordering::Relaxed);
-        if turn >= total || Instant::now() >= end || killer.lock().expect("no holder panics").is_some() {
-            break;
-        }
-        let scenario = &scenarios[(turn % scenarios.len() as u64) as usize];
-        let seed = 1 + turn / scenarios.len() as u64;
-        let verdict = caught(|| {
-            run(&Plan::draw(scenario, seed, &Cut::default()), Trace::default())
-                .violation
-                .map(|broken| broken.oracle.to_owned())
-        });
-        if let Some(oracle) = verdict {
-            let name = &scenario.name;
-            let found = format!("{oracle} | `{name}` seed {seed} | {}", turn + 1);
-            killer.lock().expect("no holder panics").get_or_insert(found);
-        }
-    }
-    match killer.into_inner().expect("no holder panics") {
-        Some(found) => Err(found),
-        None => Ok(format!("{} seeds", tried.into_inner().saturating_sub(1).min(total))),
-    }
+/// What is looked at by all threads together.
+struct Search<'a> {
+    scenarios: &'a [Scenario],
+    seeds: u64,
+    end: Instant,
+    turns: Mutex<Turns>,
 }
 
-fn model(end: Instant) -> Result<String, String> {
-    let mut states = 0;
-    for bounds in &WORLDS {
-        let mut walked = 0;
-        let verdict = caught(|| {
-            let report = walk(bounds, &mut |_| ());
-            walked = report.states;
-            report.violation.map(|(broken, path)| format!("{broken} | {} steps", path.len()))
-        });
-        states += walked;
-        if let Some(found) = verdict {
-            return Err(format!("{found} | {states}"));
+struct Turns {
+    /// Of each scenario: time spent on it, and seeds tried or being tried.
+    spent: Vec<(Duration, u64)>,
+    killer: Option<(String, Instant)>,
+}
+
+/// How much longer the model is walked once the simulator has killed.
+const MODEL_AFTER: Duration = Duration::from_secs(20);
+
+impl<'a> Search<'a> {
+    fn new(scenarios: &'a [Scenario], seeds: u64, end: Instant) -> Self {
+        let turns = Mutex::new(Turns { spent: vec![(Duration::ZERO, 0); scenarios.len()], killer: None });
+        Self { scenarios, seeds, end, turns }
+    }
+
+    /// The next seed of the scenario that has had the least time; nothing once one has killed or the time is over.
+    fn next(&self) -> Option<(usize, u64, u64)> {
+        let mut turns = self.turns.lock().expect("no holder panics");
+        if turns.killer.is_some() || Instant::now() >= self.end {
+            return None;
         }
-        if Instant::now() >= end {
-            break;
+        let open = turns.spent.iter().enumerate().filter(|(_, (_, tried))| *tried < self.seeds);
+        let (at, _) = open.min_by_key(|(_, spent)| **spent)?;
+        turns.spent[at].1 += 1;
+        Some((at, turns.spent[at].1, turns.spent.iter().map(|(_, tried)| tried).sum()))
+    }
+
+    /// Seeds of all scenarios, the same time for each, until one kills.
+    fn sim(&self) {
+        while let Some((at, seed, tried)) = self.next() {
+            let (scenario, begun) = (&self.scenarios[at], Instant::now());
+            let verdict = caught(|| {
+                run(&Plan::draw(scenario, seed, &Cut::default()), Trace::default())
+                    .violation
+                    .map(|broken| broken.oracle.to_owned())
+            });
+            let mut turns = self.turns.lock().expect("no holder panics");
+            turns.spent[at].0 += begun.elapsed();
+            if let Some(oracle) = verdict {
+                let found = format!("{oracle} | `{}` seed {seed} | {tried}", scenario.name);
+                turns.killer.get_or_insert((found, Instant::now()));
+            }
         }
     }
-    Ok(format!("{states} states"))
+
+    fn verdict(self) -> Result<String, String> {
+        let turns = self.turns.into_inner().expect("no holder panics");
+        match turns.killer {
+            Some((found, _)) => Err(found),
+            None => Ok(format!("{} seeds", turns.spent.iter().map(|(_, tried)| tried).sum::<u64>())),
+        }
+    }
+
+    fn model(&self) -> Result<String, String> {
+        let mut states = 0;
+        for bounds in &WORLDS {
+            let mut walked = 0;
+            let verdict = caught(|| {
+                let report = walk(bounds, &mut |_| ());
+                walked = report.states;
+                report.violation.map(|(broken, path)| format!("{broken} | {} steps", path.len()))
+            });
+            states += walked;
+            if let Some(found) = verdict {
+                return Err(format!("{found} | {states}"));
+            }
+            let killed = self.turns.lock().expect("no holder panics").killer.as_ref().map(|(_, at)| *at);
+            if Instant::now() >= killed.map_or(self.end, |at| self.end.min(at + MODEL_AFTER)) {
+                break;
+            }
+        }
+        Ok(format!("{states} states"))
+    }
 }
 
 /// A mutant that stops itself is found, too.
