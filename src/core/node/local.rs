@@ -8,7 +8,7 @@ use crate::core::effect::Effect;
 use crate::core::event::{Ack, RefusedCommand, Reply};
 use crate::core::hard_state::{Position, Record};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, NodeId, PersistSeq, RegionId, RequestId};
+use crate::core::id::{Channel, LinkId, NodeId, PersistSeq, RegionId, RequestId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::exchange::Confirm;
@@ -22,6 +22,10 @@ use crate::core::view::Liveness as Life;
 /// How long a node that leaves goes on telling so before it stops.
 pub(super) const LEAVE_DRAIN: Duration = Duration::from_millis(300);
 
+/// How long a peer's confirmation is waited for before all are asked again: one that took an entry for one from the
+/// future, or gets it by repair, says nothing by itself.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(2);
+
 /// What waits for the disk, for peers or for agreement.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -32,6 +36,7 @@ pub(super) struct Pending {
     unstamped: BTreeMap<Channel, (Value, Scope)>,
     disk: Vec<(PersistSeq, RequestId, Reply)>,
     peers: BTreeMap<RequestId, PeersAck>,
+    confirm_due: Mono,
     checkpoint: Vec<(RequestId, Vec<(Channel, Hlc)>)>,
     removals: Vec<(RequestId, NodeId)>,
     /// Who waits for a region to be there, or not to be.
@@ -57,6 +62,7 @@ impl Default for Pending {
             unstamped: BTreeMap::new(),
             disk: Vec::new(),
             peers: BTreeMap::new(),
+            confirm_due: Mono::NEVER,
             checkpoint: Vec::new(),
             removals: Vec::new(),
             regions: Vec::new(),
@@ -67,7 +73,7 @@ impl Default for Pending {
 
 impl Pending {
     pub(super) fn deadline(&self) -> Mono {
-        self.flush_due
+        self.flush_due.min(self.confirm_due)
     }
 
     /// Requests that are not answered.
@@ -228,6 +234,7 @@ impl Node {
             Ack::Peers(wanted) => {
                 let ack = PeersAck { wanted: wanted as usize, stamps, confirmed: BTreeMap::new() };
                 self.pending.peers.insert(request, ack);
+                self.pending.confirm_due = self.pending.confirm_due.min(cx.now.mono + CONFIRM_AGAIN);
             }
             Ack::Checkpoint => self.pending.checkpoint.push((request, stamps)),
         }
@@ -296,6 +303,17 @@ impl Node {
         let waiting = self.pending.peers.values().flat_map(|ack| &ack.stamps);
         let channels: BTreeSet<&Channel> = waiting.map(|(channel, _)| channel).collect();
         channels.into_iter().map(|channel| Key::new(self.me.node.clone(), channel.clone())).collect()
+    }
+
+    /// Asks all peers again for what they have not confirmed in time.
+    pub(super) fn confirm_again(&mut self, cx: &mut Cx<'_>) {
+        if self.pending.confirm_due > cx.now.mono {
+            return;
+        }
+        let keys = self.unconfirmed();
+        self.pending.confirm_due = if keys.is_empty() { Mono::NEVER } else { cx.now.mono + CONFIRM_AGAIN };
+        let links: Vec<LinkId> = self.sessions.peers().iter().filter_map(|peer| self.sessions.link_of(peer)).collect();
+        links.into_iter().for_each(|link| self.gossip.confirm_with(cx, &self.store, link, &keys));
     }
 
     /// What was stamped beyond `bound` will never be confirmed: it is stamped anew, and lower.

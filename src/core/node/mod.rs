@@ -246,6 +246,7 @@ impl Node {
         }
         self.replica_deadline(cx);
         self.flush_own(cx);
+        self.confirm_again(cx);
         if self.plan_due <= cx.now.mono {
             self.plan_voters(cx);
         }

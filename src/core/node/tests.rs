@@ -265,6 +265,18 @@ fn whoever_asked_a_leader_to_take_a_voter_out_is_answered_when_it_leads_no_more(
 }
 
 #[test]
+fn a_write_is_confirmed_by_peers_whose_first_word_was_lost() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    world.tamper = Box::new(|_, _, message| (!matches!(message, Message::Confirm(_))).then_some(message));
+    let readings = vec![(Channel::new("temp").unwrap(), Reading::new(21.5, world.now.wall))];
+    let request = world.ask("gw-2", Command::Put { readings, ack: Ack::Peers(2) });
+    assert_eq!(world.reply(request), None);
+    world.tamper = Box::new(|_, _, message| Some(message));
+    world.run_until(SECONDS(5), |w| matches!(w.reply(request), Some(Reply::Put { .. })));
+}
+
+#[test]
 fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
     let mut world = World::new(&THREE);
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
