@@ -1,11 +1,13 @@
 //! What checkpoints and summaries carry of fusion: estimates that anybody can compute again from the same readings.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::core::fusion::estimate::{Estimate, estimate};
-use crate::core::fusion::groups::{GroupKey, Groups};
+use crate::core::fusion::groups::{GroupKey, GroupRef, Groups, by_rule, member, places};
 use crate::core::fusion::params::{FusionParams, Rules};
-use crate::core::fusion::partial::{Partial, Share};
+use crate::core::fusion::partial::{EXACT_MAX, Member, Partial, Sensor, Share};
 use crate::core::id::RegionId;
 use crate::core::state::entry::{Entry, KeyRef};
 use crate::core::time::Wall;
@@ -89,32 +91,85 @@ pub fn groups_of<'a>(
     groups
 }
 
-/// The estimates of a region's groups as of `at`: of groups that a rule makes, and of quantities with two sensors or
-/// more. The same readings, rules and time give the same bytes.
-pub fn fuse_region(groups: &Groups, region: &RegionId, at: Wall) -> Fused {
-    let wanted = keys(groups, region);
-    let estimates = wanted.iter().take(ESTIMATES_MAX).map(|key| groups.estimate(key, Some(region), at));
-    let estimates = estimates.map(|estimate| estimate.naming(REJECTED_MAX)).collect();
-    let omitted = wanted.len().saturating_sub(ESTIMATES_MAX) as u64;
-    Fused { params: groups.rules().params().clone(), estimates, omitted }
+/// A region's groups that documents and summaries have room for, each with its members in order: among a hundred
+/// thousand sensors there may be as many quantities, and those that nobody is told are counted and no more.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    region: RegionId,
+    rules: Rules,
+    groups: BTreeMap<GroupKey, Vec<Member>>,
+    /// Those that a document estimates: what a rule makes, and quantities with two sensors or more.
+    estimated: Vec<GroupKey>,
+    /// How many more there are.
+    omitted: u64,
+    /// Those that a summary tells, lone sensors among them: another region may have more of them.
+    told: Vec<GroupKey>,
 }
 
-fn keys(groups: &Groups, region: &RegionId) -> Vec<GroupKey> {
-    let of_region = groups.subjects().into_iter().filter(|(_, of)| of.as_ref() == Some(region)).map(|(key, _)| key);
-    of_region.filter(|key| key.rule.is_some() || groups.len_of(key, Some(region)) > 1).collect()
+impl Chosen {
+    /// Takes a region's readings, in key order.
+    pub fn of<'a>(entries: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>, region: &RegionId, rules: &Rules) -> Self {
+        let readings = entries.filter(|(key, _)| !key.channel.is_system());
+        let readings: Vec<_> = readings.filter_map(|(key, entry)| Some((key, entry.value.reading()?))).collect();
+        let mut sensors: BTreeMap<GroupRef<'_>, u32> = BTreeMap::new();
+        for (at, reading) in &readings {
+            for (place, _) in places(rules, at.origin, at.channel, reading.unit.as_deref()) {
+                *sensors.entry(place).or_default() += 1;
+            }
+        }
+        let told: Vec<GroupRef<'_>> = sensors.keys().take(ESTIMATES_MAX).copied().collect();
+        let wanted = sensors.iter().filter(|(place, count)| place.rule.is_some() || **count > 1);
+        let mut estimated: Vec<GroupRef<'_>> = wanted.map(|(place, _)| *place).collect();
+        let omitted = estimated.len().saturating_sub(ESTIMATES_MAX) as u64;
+        estimated.truncate(ESTIMATES_MAX);
+        let chosen = told.iter().chain(&estimated);
+        let mut groups: BTreeMap<GroupRef<'_>, Vec<Member>> = chosen.map(|place| (*place, Vec::new())).collect();
+        for (at, reading) in &readings {
+            let unit = reading.unit.as_deref();
+            let mut own = None;
+            for (place, rule) in places(rules, at.origin, at.channel, unit) {
+                let Some(group) = groups.get_mut(&place) else { continue };
+                let sensor = || Sensor { node: at.origin.clone(), channel: at.channel.clone() };
+                let own = own.get_or_insert_with(|| member(rules, region, sensor(), reading));
+                group.push(rule.map_or_else(|| own.clone(), |rule| by_rule(own, unit, rule)));
+            }
+        }
+        let keys = |places: Vec<GroupRef<'_>>| places.into_iter().map(GroupRef::to_key).collect();
+        Self {
+            region: region.clone(),
+            rules: rules.clone(),
+            estimated: keys(estimated),
+            omitted,
+            told: keys(told),
+            groups: groups.into_iter().map(|(place, members)| (place.to_key(), members)).collect(),
+        }
+    }
+
+    fn share(&self, key: &GroupKey, exact_max: usize, at: Wall) -> Share {
+        let members = self.groups.get(key).cloned().unwrap_or_default();
+        Share::new(members, exact_max, &self.rules.terms(key.rule.as_deref()), at)
+    }
 }
 
-/// What a region's leader publishes. A quantity that one sensor alone measures is in it too: another region may have
-/// more of them.
-pub fn summarize(groups: &Groups, region: &RegionId, at: Wall) -> Summary {
+/// The estimates of a region's groups as of `at`. The same readings, rules and time give the same bytes.
+pub fn fuse_region(chosen: &Chosen, at: Wall) -> Fused {
+    let Chosen { region, rules, estimated, omitted, .. } = chosen;
+    let estimated = estimated.iter().map(|key| {
+        let partial = Partial::of(region.clone(), chosen.share(key, EXACT_MAX, at));
+        estimate(key.subject(Some(region)), &partial, &rules.terms(key.rule.as_deref()), at).naming(REJECTED_MAX)
+    });
+    Fused { params: rules.params().clone(), estimates: estimated.collect(), omitted: *omitted }
+}
+
+/// What a region's leader publishes.
+pub fn summarize(chosen: &Chosen, at: Wall) -> Summary {
+    let Chosen { region, told, .. } = chosen;
     let parts = |exact_max: usize| {
-        let of_region = groups.subjects().into_iter().filter(|(_, of)| of.as_ref() == Some(region));
-        let part = |(key, _): (GroupKey, _)| {
-            let share = groups.share(&key, region, exact_max, at)?;
-            let GroupKey { quantity, unit, rule } = key;
-            Some(Part { quantity, unit, rule, share })
+        let part = |key: &GroupKey| {
+            let GroupKey { quantity, unit, rule } = key.clone();
+            Part { quantity, unit, rule, share: chosen.share(key, exact_max, at) }
         };
-        of_region.filter_map(part).take(ESTIMATES_MAX).collect::<Vec<Part>>()
+        told.iter().map(part).collect::<Vec<Part>>()
     };
     let bytes = |part: &Part| serde_json::to_string(part).expect("a part is JSON").len();
     let mut kept = parts(SUMMARY_EXACT_MAX);
@@ -134,7 +189,7 @@ pub fn summarize(groups: &Groups, region: &RegionId, at: Wall) -> Summary {
 
 /// The estimates across regions as of `at`, merged from their summaries, in any order; one a region counts, the newest.
 pub fn fuse_global<'a>(summaries: impl IntoIterator<Item = &'a Summary>, rules: &Rules, at: Wall) -> Fused {
-    let mut partials: std::collections::BTreeMap<GroupKey, Partial> = std::collections::BTreeMap::new();
+    let mut partials: BTreeMap<GroupKey, Partial> = BTreeMap::new();
     for summary in summaries {
         for part in &summary.parts {
             let key = GroupKey { quantity: part.quantity.clone(), unit: part.unit.clone(), rule: part.rule.clone() };
@@ -161,7 +216,7 @@ pub fn verify<'a>(
     at: Wall,
 ) -> Result<(), String> {
     let rules = Rules::new(fused.params.clone()).map_err(|error| format!("its fusion rules are refused: {error}"))?;
-    let again = fuse_region(&groups_of(entries, region, &rules), region, at);
+    let again = fuse_region(&Chosen::of(entries, region, &rules), at);
     let text = |fused: &Fused| serde_json::to_string(fused).expect("estimates are JSON");
     if text(&again) == text(fused) {
         return Ok(());
@@ -213,7 +268,7 @@ mod tests {
     #[test]
     fn the_estimates_of_a_document_are_recomputed_from_its_readings() {
         let (eu, rules, readings) = (region("eu"), Rules::default(), entries(10, 0.0));
-        let fused = fuse_region(&groups_of(refs(&readings), &eu, &rules), &eu, NOW);
+        let fused = fuse_region(&Chosen::of(refs(&readings), &eu, &rules), NOW);
         assert_eq!((fused.estimates.len(), fused.estimates[0].used), (1, 10));
         let read: Fused = serde_json::from_str(&serde_json::to_string(&fused).unwrap()).unwrap();
         assert_eq!(verify(&read, refs(&readings), &eu, NOW), Ok(()));
@@ -244,7 +299,7 @@ mod tests {
                 for (key, entry) in &renamed {
                     flat.put(&region("one"), &key.origin, &key.channel, &entry.value.reading().unwrap());
                 }
-                let summary = summarize(&groups_of(refs(&renamed), name, &rules), name, NOW);
+                let summary = summarize(&Chosen::of(refs(&renamed), name, &rules), NOW);
                 summaries.push(serde_json::from_str::<Summary>(&serde_json::to_string(&summary).unwrap()).unwrap());
             }
             let global = fuse_global(&summaries, &rules, NOW).estimates.remove(0);
@@ -261,14 +316,40 @@ mod tests {
 
     #[test]
     fn a_summary_of_any_size_fits() {
-        let mut groups = Groups::new(Rules::default());
-        for i in 0..4000 {
-            let channel = Channel::new(&format!("x/q{}", i % 40)).unwrap();
+        let sensor = |i: u32| {
             let value = Reading { sigma: Some(0.1), ..Reading::new(f64::from(i) * 0.731, NOW) };
-            groups.put(&region("eu"), &NodeId::new(&format!("gw-{i}")).unwrap(), &channel, &value);
-        }
-        let summary = summarize(&groups, &region("eu"), NOW);
+            let channel = Channel::new(&format!("x/q{}", i % 40)).unwrap();
+            let key = Key::new(NodeId::new(&format!("gw-{i}")).unwrap(), channel);
+            (key, Entry { value: Value::of(&value), stamp: Hlc::new(NOW, 0), scope: Scope::Global })
+        };
+        let readings: Vec<_> = (0..4000).map(sensor).collect();
+        let summary = summarize(&Chosen::of(refs(&readings), &region("eu"), &Rules::default()), NOW);
         assert!(serde_json::to_string(&summary).unwrap().len() < SUMMARY_BYTES_MAX + 4096);
         assert_eq!(summary.parts.len() as u64 + summary.omitted, 40);
+    }
+
+    #[test]
+    fn quantities_that_have_no_room_are_counted_and_their_readings_not_taken() {
+        let (eu, rules) = (region("eu"), Rules::default());
+        let alone = |i: usize| {
+            let channel = Channel::new(&format!("lone-{i:05}")).unwrap();
+            let value = Value::of(&Reading::new(20.0, NOW));
+            (Key::new(NodeId::new("gw-0").unwrap(), channel), value)
+        };
+        let in_twos = |i: usize| {
+            let channel = Channel::new(&format!("pair-{:05}", i / 2)).unwrap();
+            let value = Value::of(&Reading { sigma: Some(0.1), ..Reading::new(20.0, NOW) });
+            (Key::new(NodeId::new(&format!("gw-{}", i % 2)).unwrap(), channel), value)
+        };
+        let entry = |(key, value)| (key, Entry { value, stamp: Hlc::new(NOW, 0), scope: Scope::Global });
+        let readings: Vec<_> = (0..3_000).map(alone).chain((0..2 * 300).map(in_twos)).map(entry).collect();
+        let chosen = Chosen::of(refs(&readings), &eu, &rules);
+        let taken: usize = chosen.groups.values().map(Vec::len).sum();
+        assert_eq!(taken, ESTIMATES_MAX + 2 * ESTIMATES_MAX, "lone ones, and pairs");
+        let fused = fuse_region(&chosen, NOW);
+        assert_eq!((fused.estimates.len(), fused.omitted), (ESTIMATES_MAX, 300 - ESTIMATES_MAX as u64));
+        assert!(fused.estimates.iter().all(|estimate| estimate.n == 2));
+        let told = summarize(&chosen, NOW);
+        assert_eq!(told.parts.len() as u64 + told.omitted, ESTIMATES_MAX as u64);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::fusion::estimate::{Contribution, Estimate, Subject, estimate, explain};
-use crate::core::fusion::params::Rules;
+use crate::core::fusion::params::{GroupRule, Rules};
 use crate::core::fusion::partial::{EXACT_MAX, Member, Partial, Sensor, Share};
 use crate::core::fusion::units::Conversion;
 use crate::core::id::{Channel, NodeId, RegionId};
@@ -160,8 +160,42 @@ impl Groups {
     }
 }
 
-/// A reading as a member of each of its groups: that of its quantity first, then those of the rules.
-fn members(rules: &Rules, region: &RegionId, sensor: &Sensor, reading: &Reading) -> Vec<(GroupKey, Member)> {
+/// A group's key in borrowed words, in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroupRef<'a> {
+    quantity: &'a str,
+    unit: Option<&'a str>,
+    pub(super) rule: Option<&'a str>,
+}
+
+impl GroupRef<'_> {
+    pub(super) fn to_key(self) -> GroupKey {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        GroupKey { quantity: self.quantity.to_owned(), unit: owned(self.unit), rule: owned(self.rule) }
+    }
+}
+
+/// The groups of a sensor that measures in `unit`: that of its quantity first, then those that rules make.
+pub(super) fn places<'a>(
+    rules: &'a Rules,
+    node: &'a NodeId,
+    channel: &'a Channel,
+    unit: Option<&'a str>,
+) -> impl Iterator<Item = (GroupRef<'a>, Option<&'a GroupRule>)> {
+    let quantity = quantity(channel);
+    let by_rule = move |rule: &'a GroupRule| {
+        let place = GroupRef {
+            quantity: rule.quantity.as_deref().unwrap_or(quantity),
+            unit: rule.unit.as_deref().or(unit),
+            rule: Some(&rule.name),
+        };
+        (place, Some(rule))
+    };
+    std::iter::once((GroupRef { quantity, unit, rule: None }, None)).chain(rules.groups_of(node, channel).map(by_rule))
+}
+
+/// A reading as a member of the group of its quantity.
+pub(super) fn member(rules: &Rules, region: &RegionId, sensor: Sensor, reading: &Reading) -> Member {
     let known = rules.sensor(region, &sensor.node, &sensor.channel);
     let outside = |value: f64| {
         known.is_some_and(|rule| rule.min.is_some_and(|min| value < min) || rule.max.is_some_and(|max| value > max))
@@ -172,39 +206,41 @@ fn members(rules: &Rules, region: &RegionId, sensor: &Sensor, reading: &Reading)
         Quality::Uncertain => Some(reason(reading.note.as_deref(), "uncertain")),
         Quality::Bad => Some("failed".to_owned()),
     };
-    let member = Member {
-        sensor: sensor.clone(),
+    Member {
+        sensor,
         value: reading.value,
         sigma: reading.sigma.or_else(|| known.and_then(|rule| rule.sigma)),
         spread: known.and_then(|rule| rule.spread).unwrap_or(0.0),
         time: reading.time,
         fault,
-    };
-    let quantity = quantity(&sensor.channel);
-    let own = GroupKey { quantity: quantity.to_owned(), unit: reading.unit.clone(), rule: None };
-    let mut all = vec![(own, member.clone())];
-    for rule in rules.groups_of(&sensor.node, &sensor.channel) {
-        let key = GroupKey {
-            quantity: rule.quantity.clone().unwrap_or_else(|| quantity.to_owned()),
-            unit: rule.unit.clone().or_else(|| reading.unit.clone()),
-            rule: Some(rule.name.clone()),
-        };
-        let conversion = match &rule.unit {
-            Some(unit) => Conversion::between(reading.unit.as_deref(), unit),
-            None => Ok(Conversion::IDENTITY),
-        };
-        let converted = match conversion {
-            Ok(c) => Member {
-                value: member.value.map(|value| c.value(value)).filter(|value| value.is_finite()),
-                sigma: member.sigma.map(|sigma| c.sigma(sigma)),
-                spread: c.sigma(member.spread),
-                ..member.clone()
-            },
-            Err(error) => Member { value: None, fault: Some(format!("unit {}", error.from)), ..member.clone() },
-        };
-        all.push((key, converted));
     }
-    all
+}
+
+/// A member that measures in `unit`, as a member of the group that a rule makes.
+pub(super) fn by_rule(member: &Member, unit: Option<&str>, rule: &GroupRule) -> Member {
+    let conversion = match &rule.unit {
+        Some(wanted) => Conversion::between(unit, wanted),
+        None => Ok(Conversion::IDENTITY),
+    };
+    match conversion {
+        Ok(c) => Member {
+            value: member.value.map(|value| c.value(value)).filter(|value| value.is_finite()),
+            sigma: member.sigma.map(|sigma| c.sigma(sigma)),
+            spread: c.sigma(member.spread),
+            ..member.clone()
+        },
+        Err(error) => Member { value: None, fault: Some(format!("unit {}", error.from)), ..member.clone() },
+    }
+}
+
+/// A reading as a member of each of its groups: that of its quantity first, then those of the rules.
+fn members(rules: &Rules, region: &RegionId, sensor: &Sensor, reading: &Reading) -> Vec<(GroupKey, Member)> {
+    let (own, unit) = (member(rules, region, sensor.clone(), reading), reading.unit.as_deref());
+    let placed = places(rules, &sensor.node, &sensor.channel, unit).map(|(place, rule)| {
+        let member = rule.map_or_else(|| own.clone(), |rule| by_rule(&own, unit, rule));
+        (place.to_key(), member)
+    });
+    placed.collect()
 }
 
 /// What a channel measures: the last part of its name.
@@ -222,7 +258,7 @@ fn reason(note: Option<&str>, other: &str) -> String {
 mod tests {
     use super::*;
     use crate::core::fusion::estimate::Status;
-    use crate::core::fusion::params::{FusionParams, GroupRule, SensorRule};
+    use crate::core::fusion::params::{FusionParams, SensorRule};
 
     const NOW: Wall = Wall::from_millis(1_700_000_000_000);
 

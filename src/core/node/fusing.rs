@@ -1,7 +1,7 @@
 //! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
 
 use crate::core::cx::Cx;
-use crate::core::fusion::document::{Fused, Summary, fuse_global, fuse_region, groups_of, summarize};
+use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
 use crate::core::node::Node;
 use crate::core::state::entry::{Entry, KeyRef, Value};
 use crate::core::state::system::{self, Meaning};
@@ -18,9 +18,9 @@ impl Node {
             return (None, None);
         }
         let region = &self.params.region;
-        let groups = groups_of(readings, region, &self.params.fusion);
-        let summary = self.has_other_regions().then(|| summarize(&groups, region, at));
-        (Some(Box::new(fuse_region(&groups, region, at))), summary)
+        let chosen = Chosen::of(readings, region, &self.params.fusion);
+        let summary = self.has_other_regions().then(|| summarize(&chosen, at));
+        (Some(Box::new(fuse_region(&chosen, at))), summary)
     }
 
     /// The estimates across regions as of `at`, from the newest summaries of their leaders.
