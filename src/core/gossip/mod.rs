@@ -3,7 +3,6 @@
 //! Merges what comes and tells the node what was new. The three beside this file do not know each other.
 
 mod overlay;
-mod last_seen;
 mod push;
 mod repair;
 mod bits;

@@ -1,0 +1,166 @@
+//! How many neighbours a node has, and which: picked at random, given back when they are too many, swapped now and
+//! then so that the graph stays random.
+
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::gossip::overlay::links::Neighbour;
+use crate::core::gossip::overlay::{Overlay, dials};
+use crate::core::id::{LinkId, NodeId};
+use crate::core::message::Message;
+use crate::core::message::exchange::Release;
+use crate::core::time::Mono;
+
+/// Mean time after which one of a node's own picks is swapped for another.
+const SWAP_INTERVAL: Duration = Duration::from_secs(600);
+/// How long a neighbour may take to give a link up that it was asked for.
+const ASKED_FOR: Duration = Duration::from_secs(5);
+
+impl Overlay {
+    /// A peer has more links than it wants: it gets this one back, unless it is pinned or our only one of its kind.
+    pub fn on_release(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        let Some(asking) = self.links.get(link) else { return };
+        let everyone = !asking.foreign && self.is_small();
+        if everyone || self.is_kept(&asking.node) || asking.parting {
+            return;
+        }
+        let same = |(id, other): (LinkId, &Neighbour)| id != link && other.foreign == asking.foreign && !other.parting;
+        if self.links.iter().any(same) {
+            self.part(cx, link);
+        }
+    }
+
+    fn part(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(neighbour) = self.links.get_mut(link) {
+            neighbour.parting = true;
+            cx.fx.push(Effect::Hangup { link });
+        }
+    }
+
+    fn is_kept(&self, node: &NodeId) -> bool {
+        self.pinned.contains(node) || self.wanted.contains_key(node)
+    }
+
+    pub(super) fn is_small(&self) -> bool {
+        self.members.near().len() <= self.params.gossip.overlay_degree
+    }
+
+    /// Neighbours of one kind that are neither pinned nor on their way out.
+    fn free(&self, foreign: bool) -> impl Iterator<Item = (LinkId, &Neighbour)> {
+        self.links.iter().filter(move |(_, n)| n.foreign == foreign && !n.parting && !self.is_kept(&n.node))
+    }
+
+    /// How many of these there are, and how many of them we picked.
+    fn count(&self, foreign: bool) -> (usize, usize) {
+        self.free(foreign).fold((0, 0), |(all, ours), (_, neighbour)| (all + 1, ours + usize::from(neighbour.ours)))
+    }
+
+    /// Who was wanted for a while is given back, unless the link is one of few.
+    pub(super) fn give_back_unwanted(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let over: Vec<NodeId> =
+            self.wanted.iter().filter(|(_, until)| **until <= now).map(|(node, _)| node.clone()).collect();
+        for node in over {
+            self.wanted.remove(&node);
+            let degree = self.params.gossip.overlay_degree;
+            let Some(link) = self.links.to(&node) else { continue };
+            let spare = self.links.get(link).is_some_and(|neighbour| {
+                let enough = if neighbour.foreign { self.params.gossip.cross_links } else { degree };
+                neighbour.ours && self.count(neighbour.foreign).0 > enough && (neighbour.foreign || !self.is_small())
+            });
+            if spare && !self.is_kept(&node) {
+                self.ask_back(cx, link);
+            }
+        }
+        if let Some(until) = self.wanted.values().min().copied() {
+            self.wait_for(until);
+        }
+    }
+
+    /// Picks at random what is missing of our half of the neighbours, and, where too few others come by themselves,
+    /// of the other half.
+    pub(super) fn pick(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let under_way = self.dials.fresh(now, |link| self.links.get(link).is_some());
+        if under_way > 0 {
+            self.wait_for(now + dials::COUNTS_FOR);
+        }
+        let near = self.missing_near(now);
+        let far = match self.votes {
+            true => self.params.gossip.cross_links.saturating_sub(self.count(true).0),
+            false => 0,
+        };
+        let wanted = (near + far).saturating_sub(under_way);
+        if wanted == 0 {
+            return;
+        }
+        if self.pick_due > now {
+            return self.wait_for(self.pick_due);
+        }
+        for n in 0..wanted {
+            let drawn = self.members.draw(cx.rng, n >= near, |node| self.links.has(node));
+            if let Some(node) = drawn {
+                self.dial_member(cx, &node);
+            }
+        }
+        self.pick_due = now + self.params.gossip.redial_min;
+        self.wait_for(self.pick_due);
+    }
+
+    /// How many of our own region we are to pick.
+    fn missing_near(&mut self, now: Mono) -> usize {
+        if !self.met || self.is_small() {
+            return 0;
+        }
+        let degree = self.params.gossip.overlay_degree;
+        let (all, ours) = self.count(false);
+        // Who is picked by many needs no picks of its own: it would only ask for others back.
+        let missing = if all < degree + degree / 2 { (degree / 2).saturating_sub(ours) } else { 0 };
+        if missing > 0 || all >= degree {
+            return missing;
+        }
+        self.wait_for(self.settle_due.max(now + super::SETTLE));
+        usize::from(self.settle_due <= now)
+    }
+
+    /// Asks as many neighbours as are too many to give up their links. They decide: nobody loses its only one.
+    pub(super) fn shed(&mut self, cx: &mut Cx<'_>) {
+        let degree = self.params.gossip.overlay_degree;
+        let limits = [(false, degree * 2), (true, self.params.gossip.cross_links * 3)];
+        for (foreign, limit) in limits {
+            let mut candidates: Vec<LinkId> = self.free(foreign).map(|(link, _)| link).collect();
+            if candidates.len() <= limit || (!foreign && self.is_small()) {
+                continue;
+            }
+            cx.rng.shuffle(&mut candidates);
+            candidates.truncate(candidates.len() - limit);
+            candidates.into_iter().for_each(|link| self.ask_back(cx, link));
+            self.wait_for(self.settle_due);
+        }
+    }
+
+    fn ask_back(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(neighbour) = self.links.get_mut(link) {
+            neighbour.asked = cx.now.mono + ASKED_FOR;
+            cx.send(link, Message::Release(Release {}));
+        }
+    }
+
+    /// Gives one of our own picks back now and then; another is picked for it.
+    pub(super) fn swap(&mut self, cx: &mut Cx<'_>) {
+        if self.swap_due <= cx.now.mono {
+            self.put_off_swap(cx);
+            let picks: Vec<LinkId> = self.free(false).filter(|(_, n)| n.ours).map(|(link, _)| link).collect();
+            let spare = !self.is_small() && self.count(false).0 >= self.params.gossip.overlay_degree;
+            if let Some(link) = cx.rng.pick(&picks).filter(|_| spare) {
+                self.ask_back(cx, *link);
+            }
+        }
+        self.wait_for(self.swap_due);
+    }
+
+    pub(super) fn put_off_swap(&mut self, cx: &mut Cx<'_>) {
+        self.swap_due = cx.now.mono + cx.rng.between(SWAP_INTERVAL / 2, SWAP_INTERVAL * 3 / 2);
+    }
+}

@@ -1,0 +1,316 @@
+//! The overlay: which links a node makes, keeps and gives up (section 3).
+//!
+//! Decides from who is known ([`members`]), who is linked ([`links`]), and how dials went ([`dials`]). What flows over
+//! links is others' business.
+//!
+//! In a region of at most `overlay_degree` other nodes everyone is linked to everyone. In a larger one a node picks
+//! half of its neighbours at random and accepts the other half: a random graph, in which every loss is made good by
+//! a new random pick ([`degree`]). Pinned links come on top, and the dead are tried again one at a time, whatever
+//! their number ([`reach`]). Who comes back when every bootstrap peer is elsewhere tries where members were
+//! [`last_seen`], as far as they are [`untold`].
+//!
+//! Invariants: a node gives up neither a pinned link nor its only one; dials under way are bounded by what is
+//! wanted; nothing here looks at all members.
+
+mod members;
+mod links;
+mod dials;
+mod last_seen;
+mod untold;
+mod reach;
+mod degree;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::gossip::overlay::dials::{Dials, Retry};
+use crate::core::gossip::overlay::last_seen::LastSeen;
+use crate::core::gossip::overlay::links::{Links, Neighbour};
+use crate::core::gossip::overlay::members::{Members, Place};
+use crate::core::gossip::overlay::untold::Untold;
+use crate::core::id::{LinkId, NodeId, RegionId};
+use crate::core::params::Params;
+use crate::core::rng::Rng;
+use crate::core::session::Peer;
+use crate::core::state::system::Addr;
+use crate::core::time::Mono;
+use crate::core::view::Liveness as Life;
+
+/// Time between rounds in which what is missing of the accepted half is picked as well, and what is too much is
+/// given up: others come by themselves, and need a moment.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long a link that somebody asked for by name is kept up for.
+const WANTED_FOR: Duration = Duration::from_secs(10);
+
+/// Links and whom they could be made to.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    params: Params,
+    members: Members,
+    links: Links,
+    dials: Dials,
+    bootstrap: BTreeMap<Addr, Contact>,
+    last_seen: LastSeen,
+    untold: Untold,
+    /// Who must have a direct link.
+    pinned: BTreeSet<NodeId>,
+    /// Who was asked for by name, and until when.
+    wanted: BTreeMap<NodeId, Mono>,
+    /// Waits of those who must be reached.
+    retries: BTreeMap<NodeId, Retry>,
+    /// Neighbours just lost: are they gone, or only the link?
+    lost: Vec<(NodeId, Mono)>,
+    votes: bool,
+    /// True once a link has been in use.
+    met: bool,
+    pick_due: Mono,
+    settle_due: Mono,
+    dead_due: Mono,
+    swap_due: Mono,
+    due: Mono,
+}
+
+/// An address first contacted.
+#[derive(Debug, Default)]
+struct Contact {
+    /// Who answered there last.
+    node: Option<NodeId>,
+    retry: Retry,
+}
+
+impl Overlay {
+    /// Knows the bootstrap addresses, where members were last seen in an earlier life, and nobody.
+    pub fn new(params: &Params, last_seen: BTreeMap<NodeId, Addr>) -> Self {
+        let bootstrap = params.bootstrap.iter().filter(|addr| **addr != params.addr);
+        Self {
+            params: params.clone(),
+            members: Members::default(),
+            links: Links::default(),
+            dials: Dials::new(params.addr.clone()),
+            bootstrap: bootstrap.map(|addr| (addr.clone(), Contact::default())).collect(),
+            untold: Untold::new(&last_seen),
+            last_seen: LastSeen::recover(last_seen),
+            pinned: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            lost: Vec::new(),
+            votes: false,
+            met: false,
+            pick_due: Mono::ZERO,
+            settle_due: Mono::ZERO,
+            dead_due: Mono::ZERO,
+            swap_due: Mono::NEVER,
+            due: Mono::ZERO,
+        }
+    }
+
+    /// A link is ready for use.
+    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
+        if !self.met {
+            self.met = true;
+            self.untold.on_met(cx.now.mono);
+        }
+        let foreign = peer.region != self.params.region;
+        let ours = peer.dialed.is_some();
+        for addr in peer.dialed.iter().chain([&peer.addr]) {
+            if let Some(contact) = self.bootstrap.get_mut(addr) {
+                *contact = Contact { node: Some(peer.node.clone()), retry: Retry::default() };
+            }
+        }
+        self.retries.remove(&peer.node);
+        self.know(&peer.node, &peer.addr, foreign);
+        let (node, addr, up) = (peer.node.clone(), peer.addr.clone(), cx.now.mono);
+        self.links.insert(peer.link, Neighbour { node, addr, foreign, ours, up, asked: Mono::ZERO, parting: false });
+        self.note_seen(&peer.node);
+        if self.swap_due == Mono::NEVER {
+            self.put_off_swap(cx);
+        }
+        self.due = Mono::ZERO;
+    }
+
+    /// A link is no longer in use. True if one of the two ends gave it up on purpose.
+    pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) -> bool {
+        let now = cx.now.mono;
+        let Some(gone) = self.links.remove(link) else { return true };
+        let parted = gone.asked > now || gone.parting;
+        if !parted {
+            // One that breaks as soon as it stands is not made again in a tight circle.
+            let wait = if now.since(gone.up) < SETTLE { self.params.gossip.redial_min * 2 } else { Duration::ZERO };
+            self.lost.push((gone.node, now + wait));
+        }
+        self.due = Mono::ZERO;
+        parted
+    }
+
+    /// A dial went through: the address is not dialed again while that link stands, in use or not.
+    pub fn on_connected(&mut self, link: LinkId, addr: &Addr) {
+        self.dials.on_connected(link, addr);
+    }
+
+    /// A connection is gone.
+    pub fn on_disconnected(&mut self, link: LinkId) {
+        self.dials.on_disconnected(link);
+        self.due = Mono::ZERO;
+    }
+
+    /// A dial failed: to whom, if the address is still that member's.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<NodeId> {
+        let node = self.dials.on_failed(addr)?;
+        let wait = cx.rng.between(self.params.gossip.redial_min / 2, self.params.gossip.redial_min * 3 / 2);
+        self.pick_due = self.pick_due.max(cx.now.mono + wait);
+        self.due = Mono::ZERO;
+        node.filter(|node| self.members.get(node).is_some_and(|known| known.addr == *addr))
+    }
+
+    /// This address is our own.
+    pub fn on_self_dialed(&mut self, addr: &Addr) {
+        self.dials.on_self_dialed(addr);
+    }
+
+    /// A member says where it is; `life` is what is known of it.
+    pub fn on_member(&mut self, node: &NodeId, addr: &Addr, region: &RegionId, life: Option<Life>) {
+        if *node == self.params.node {
+            return;
+        }
+        self.know(node, addr, *region != self.params.region);
+        if self.pinned.contains(node) {
+            self.due = Mono::ZERO;
+        }
+        if let Some(contact) = self.bootstrap.get_mut(addr) {
+            contact.node = Some(node.clone());
+        }
+        if let Some(life) = life {
+            self.on_life(node, life);
+        }
+    }
+
+    fn know(&mut self, node: &NodeId, addr: &Addr, foreign: bool) {
+        self.untold.on_told(node);
+        self.last_seen.on_moved(node, addr);
+        if self.members.know(node, addr, foreign) {
+            self.retries.remove(node);
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// A member is there, or not.
+    pub fn on_life(&mut self, node: &NodeId, life: Life) {
+        let Some(known) = self.members.get(node) else { return };
+        let place = match life {
+            Life::Alive if known.foreign => Place::Far,
+            Life::Alive => Place::Near,
+            Life::Dead => Place::Dead,
+            Life::Suspect | Life::Left => Place::Nowhere,
+        };
+        if place != known.place {
+            self.members.place(node, place);
+            self.due = Mono::ZERO;
+        }
+        self.note_seen(node);
+    }
+
+    /// Keeps where a member is, if it is there: neighbours before others, who are random; those of our own region
+    /// before those of another; anybody before the dead.
+    fn note_seen(&mut self, node: &NodeId) {
+        let Some(known) = self.members.get(node) else { return };
+        let foreign = |node: &NodeId| self.members.get(node).is_some_and(|known| known.foreign);
+        let dead = |node: &NodeId| self.members.get(node).is_some_and(|known| known.place == Place::Dead);
+        let linked = self.links.has(node);
+        if !linked && known.place != Place::Near {
+            return;
+        }
+        self.last_seen.note(node, &known.addr, |kept| {
+            dead(kept) || (linked && (!self.links.has(kept) || (!known.foreign && foreign(kept))))
+        });
+        if self.last_seen.is_changed() {
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// Where members were last seen, if that is to be written now.
+    pub fn take_last_seen(&mut self, now: Mono) -> Option<BTreeMap<NodeId, Addr>> {
+        match self.last_seen.take_due(now) {
+            Ok(addrs) => Some(addrs),
+            Err(due) => {
+                self.wait_for(due);
+                None
+            }
+        }
+    }
+
+    /// A node's entries were forgotten, or are too old to be kept.
+    pub fn on_forgotten(&mut self, node: &NodeId) {
+        self.members.forget(node);
+        self.retries.remove(node);
+        self.untold.on_told(node);
+        self.last_seen.on_forgotten(node);
+        if self.last_seen.is_changed() {
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// These peers must have a direct link.
+    pub fn pin(&mut self, nodes: BTreeSet<NodeId>) {
+        if self.pinned != nodes {
+            self.retries.retain(|node, _| nodes.contains(node));
+            self.pinned = nodes;
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// Somebody has something for a node without a link: one is made, and kept for a while.
+    pub fn want(&mut self, now: Mono, node: &NodeId) {
+        if self.wanted.insert(node.clone(), now + WANTED_FOR).is_none() {
+            self.due = Mono::ZERO;
+        }
+    }
+
+    /// Whether this node votes, and so keeps links to other regions.
+    pub fn set_votes(&mut self, votes: bool) {
+        self.votes = votes;
+    }
+
+    /// Anybody alive without a link, of any region: for a repair among those who would never meet.
+    pub fn draw_any(&self, rng: &mut Rng) -> Option<NodeId> {
+        self.members.draw_any(rng, |node| self.links.has(node))
+    }
+
+    /// How many members could be linked, and how many dials there are or will be.
+    pub fn count_held(&self) -> (usize, usize) {
+        let waits = self.retries.len() + self.wanted.len() + self.lost.len() + self.untold.len();
+        (self.members.len(), self.dials.len() + waits)
+    }
+
+    /// When the overlay next wants attention.
+    pub fn deadline(&self) -> Mono {
+        self.due
+    }
+
+    /// Makes and gives up links as far as it is time.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        if self.due > now {
+            return;
+        }
+        self.due = Mono::NEVER;
+        self.give_back_unwanted(cx);
+        self.look_after_lost(cx);
+        self.contact(cx);
+        self.look_where_last_seen(cx);
+        self.reach(cx);
+        self.pick(cx);
+        self.try_dead(cx);
+        if self.settle_due <= now {
+            self.settle_due = now + SETTLE;
+            self.shed(cx);
+        }
+        self.swap(cx);
+    }
+
+    fn wait_for(&mut self, at: Mono) {
+        self.due = self.due.min(at);
+    }
+}

@@ -1,0 +1,115 @@
+//! Those who must be reached: bootstrap addresses, the pinned, the wanted, everyone in a small region, the lost, and
+//! now and then one of the dead.
+
+use crate::core::cx::Cx;
+use crate::core::gossip::overlay::members::Place;
+use crate::core::gossip::overlay::{Contact, Overlay};
+use crate::core::id::NodeId;
+use crate::core::state::system::Addr;
+
+impl Overlay {
+    /// A link that broke: whether only the link is gone, or who was there, tells a dial.
+    pub(super) fn look_after_lost(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        for (node, due) in std::mem::take(&mut self.lost) {
+            if due <= now {
+                self.dial_member(cx, &node);
+            } else if !self.links.has(&node) {
+                self.lost.push((node, due));
+                self.wait_for(due);
+            }
+        }
+    }
+
+    /// Addresses first contacted: all of them until somebody has been met, and from then on those whose owner is
+    /// not known to be there.
+    pub(super) fn contact(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let (least, most) = (self.params.gossip.redial_min, self.params.gossip.redial_max);
+        let there = |contact: &Contact| contact.node.as_ref().and_then(|node| self.members.get(node));
+        let wanted = |contact: &Contact| {
+            !self.met
+                || self.links.is_empty()
+                || there(contact).is_none_or(|known| matches!(known.place, Place::Dead | Place::Nowhere))
+        };
+        let free: Vec<Addr> = self
+            .bootstrap
+            .iter()
+            .filter(|(addr, contact)| wanted(contact) && !self.is_busy(addr))
+            .map(|(addr, _)| addr.clone())
+            .collect();
+        for addr in free {
+            let Some(contact) = self.bootstrap.get_mut(&addr) else { continue };
+            if contact.retry.due <= now {
+                contact.retry.put_off(now, cx.rng, least, most);
+                let node = contact.node.clone();
+                self.dials.dial(cx, addr, node);
+            } else {
+                let due = contact.retry.due;
+                self.wait_for(due);
+            }
+        }
+    }
+
+    /// Members of whom nobody has spoken yet.
+    pub(super) fn look_where_last_seen(&mut self, cx: &mut Cx<'_>) {
+        let is_busy = |addr: &Addr| self.dials.is_busy(addr) || self.links.has_addr(addr);
+        let (sought, due) = self.untold.take_due(cx.now.mono, cx.rng, &self.params, is_busy);
+        for (node, addr) in sought {
+            self.dials.dial(cx, addr, Some(node));
+        }
+        self.wait_for(due);
+    }
+
+    /// The pinned, the wanted, and everyone in a small region.
+    pub(super) fn reach(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        let (least, most) = (self.params.gossip.redial_min, self.params.gossip.redial_max);
+        let everyone = if self.is_small() { self.members.near() } else { &[] };
+        let must = self.pinned.iter().chain(self.wanted.keys()).chain(everyone);
+        let missing: Vec<NodeId> = must.filter(|node| !self.links.has(node)).cloned().collect();
+        for node in missing {
+            let Some(addr) = self.members.addr(&node) else { continue };
+            if self.is_busy(&addr) {
+                continue;
+            }
+            let retry = self.retries.entry(node.clone()).or_default();
+            if retry.due <= now {
+                retry.put_off(now, cx.rng, least, most);
+                self.dials.dial(cx, addr, Some(node.clone()));
+            }
+            let due = retry.due;
+            self.wait_for(due);
+        }
+    }
+
+    /// Tries one of the dead now and then: a partition that has healed finds itself.
+    pub(super) fn try_dead(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        if !self.members.has_dead() {
+            return;
+        }
+        if self.dead_due <= now {
+            let node = self.members.draw_dead(cx.rng);
+            let near = |node: &NodeId| self.members.get(node).is_some_and(|known| !known.foreign);
+            if let Some(node) = node.filter(|node| self.votes || near(node)) {
+                self.dial_member(cx, &node);
+            }
+            let interval = self.params.gossip.redial_max / 2;
+            self.dead_due = now + cx.rng.between(interval / 2, interval * 3 / 2);
+        }
+        self.wait_for(self.dead_due);
+    }
+
+    pub(super) fn dial_member(&mut self, cx: &mut Cx<'_>, node: &NodeId) {
+        let Some(addr) = self.members.addr(node) else { return };
+        if !self.links.has(node) && !self.is_busy(&addr) {
+            self.dials.dial(cx, addr, Some(node.clone()));
+        }
+    }
+
+    /// True for our own address, and for one that is being dialed or linked already.
+    fn is_busy(&self, addr: &Addr) -> bool {
+        self.dials.is_busy(addr) || self.links.has_addr(addr)
+    }
+}

@@ -1,0 +1,298 @@
+use super::*;
+use crate::core::effect::Effect;
+use crate::core::hlc::Hlc;
+use crate::core::id::StoreId;
+use crate::core::message::Message;
+use crate::core::time::{Now, Wall};
+
+struct World {
+    overlay: Overlay,
+    rng: Rng,
+    now: Mono,
+    fx: Vec<Effect>,
+    next_link: u64,
+}
+
+fn name(text: &str) -> NodeId {
+    NodeId::new(text).unwrap()
+}
+
+fn main() -> RegionId {
+    RegionId::new("main").unwrap()
+}
+
+impl World {
+    /// Knows `members` nodes n0, n1, … of its region, all alive, and has met none.
+    fn new(members: usize) -> Self {
+        let params = Params::new("lab", name("me"), main(), "me".into());
+        let mut overlay = Overlay::new(&params, BTreeMap::new());
+        overlay.met = true;
+        for n in 0..members {
+            let node = name(&format!("n{n}"));
+            overlay.on_member(&node, &node.as_str().into(), &main(), Some(Life::Alive));
+        }
+        Self { overlay, rng: Rng::new(7), now: Mono::from_micros(1), fx: Vec::new(), next_link: 1 }
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Overlay, &mut Cx<'_>) -> T) -> T {
+        let now = Now { mono: self.now, wall: Wall::from_millis(1) };
+        act(&mut self.overlay, &mut Cx { now, rng: &mut self.rng, fx: &mut self.fx })
+    }
+
+    /// What is dialed now.
+    fn dials(&mut self) -> Vec<Addr> {
+        self.with(|overlay, cx| overlay.on_deadline(cx));
+        let dial = |effect| if let Effect::Dial { addr } = effect { Some(addr) } else { None };
+        std::mem::take(&mut self.fx).into_iter().filter_map(dial).collect()
+    }
+
+    fn up(&mut self, node: &str, dialed: bool) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        let addr: Addr = node.into();
+        let dialed = dialed.then(|| addr.clone());
+        if let Some(addr) = &dialed {
+            self.overlay.on_connected(link, addr);
+        }
+        let (store, start) = (StoreId(1), Hlc::ZERO);
+        let peer = Peer { link, node: name(node), store, region: main(), start, addr, dialed };
+        self.with(|overlay, cx| overlay.on_link_up(cx, &peer));
+        link
+    }
+
+    fn down(&mut self, link: LinkId) {
+        self.with(|overlay, cx| overlay.on_link_down(cx, link));
+        self.overlay.on_disconnected(link);
+    }
+
+    /// Lets every dial go through, or fail, until `span` has passed; gives how many there were.
+    fn pass(&mut self, span: Duration, answers: bool) -> usize {
+        let (end, mut dialed) = (self.now + span, 0);
+        while self.overlay.deadline() <= end {
+            self.now = self.overlay.deadline().max(self.now);
+            let dials = self.dials();
+            dialed += dials.len();
+            for addr in dials {
+                if answers {
+                    self.up(&addr.clone(), true);
+                } else {
+                    self.with(|overlay, cx| overlay.on_dial_failed(cx, &addr));
+                }
+            }
+        }
+        self.now = end;
+        dialed
+    }
+
+    fn links(&self) -> usize {
+        self.overlay.links.iter().count()
+    }
+
+    /// Until when a neighbour may take to give its link up.
+    fn asked(&self, link: LinkId) -> Mono {
+        self.overlay.links.get(link).expect("a link in use").asked
+    }
+
+    fn hangups(&mut self) -> usize {
+        let fx = std::mem::take(&mut self.fx);
+        fx.iter().filter(|effect| matches!(effect, Effect::Hangup { .. })).count()
+    }
+}
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+/// Comes back with `boot` as its only bootstrap address and `n` members last seen at addresses of their names.
+fn come_back(n: usize) -> World {
+    let mut params = Params::new("lab", name("me"), main(), "me".into());
+    params.bootstrap = vec!["boot".into()];
+    let seen = (0..n).map(|n| (name(&format!("n{n}")), format!("n{n}").as_str().into()));
+    World { overlay: Overlay::new(&params, seen.collect()), ..World::new(0) }
+}
+
+#[test]
+fn members_are_looked_for_where_they_were_last_seen_when_no_bootstrap_peer_is_there() {
+    let mut world = come_back(20);
+    let mut tried = BTreeSet::new();
+    for _ in 0..40 {
+        let dials = world.dials();
+        assert!(dials.len() <= 1 + untold::AT_ONCE, "a few at a time: one answer is enough");
+        for addr in dials {
+            world.with(|overlay, cx| overlay.on_dial_failed(cx, &addr));
+            tried.insert(addr);
+        }
+        world.now = world.now + Duration::from_millis(200);
+    }
+    assert_eq!(tried.len(), 21, "all of them, before long: {tried:?}");
+    world.up("n7", true);
+    world.pass(SECONDS(4), false);
+    for n in 0..20 {
+        let node = name(&format!("n{n}"));
+        world.overlay.on_member(&node, &format!("elsewhere-{n}").as_str().into(), &main(), Some(Life::Dead));
+    }
+    let late = world.pass(SECONDS(60), false);
+    assert_eq!(world.overlay.untold.len(), 0, "the first peer has told where they are");
+    assert!(late < 60, "{late} dials to the dead, one at a time");
+}
+
+#[test]
+fn who_is_spoken_of_by_nobody_is_looked_for_even_when_somebody_is_met() {
+    let mut world = come_back(3);
+    for addr in world.dials() {
+        world.with(|overlay, cx| overlay.on_dial_failed(cx, &addr));
+    }
+    world.up("boot", true);
+    world.up("n0", true);
+    world.overlay.on_member(&name("n1"), &"moved".into(), &main(), Some(Life::Alive));
+    world.up("moved", false);
+    world.now = world.now + untold::TOLD_WITHIN * 2;
+    assert_eq!(world.dials(), ["n2".into()] as [Addr; 1]);
+    world.overlay.on_forgotten(&name("n2"));
+    assert_eq!(world.pass(SECONDS(60), false), 0);
+}
+
+#[test]
+fn where_members_are_is_kept_and_written_once() {
+    let mut world = World::new(100);
+    world.pass(SECONDS(30), true);
+    let written = |world: &mut World| {
+        let now = world.now;
+        world.overlay.take_last_seen(now)
+    };
+    assert_eq!(written(&mut world), None, "others may follow");
+    world.now = world.now + SECONDS(1);
+    let kept = written(&mut world).expect("it is time");
+    assert_eq!(kept.len(), last_seen::KEPT);
+    let neighbours: BTreeSet<&NodeId> = world.overlay.links.iter().map(|(_, n)| &n.node).collect();
+    assert!(neighbours.iter().all(|node| kept.contains_key(*node)), "neighbours are chosen at random, and go first");
+    world.now = world.now + SECONDS(100);
+    assert_eq!(written(&mut world), None);
+    let moved = kept.keys().next().unwrap().clone();
+    world.overlay.on_member(&moved, &"elsewhere".into(), &main(), None);
+    assert_eq!(written(&mut world), None);
+    world.now = world.now + SECONDS(1);
+    assert_eq!(written(&mut world).unwrap()[&moved], "elsewhere".into());
+}
+
+#[test]
+fn a_small_region_is_linked_completely_and_a_large_one_by_halves() {
+    let mut small = World::new(6);
+    small.pass(SECONDS(1), true);
+    assert_eq!(small.links(), 6);
+    let mut large = World::new(100);
+    assert_eq!(large.dials().len(), 3, "the other half is accepted");
+    let mut lonely = World::new(100);
+    lonely.pass(SECONDS(30), true);
+    assert_eq!(lonely.links(), 6, "where nobody comes, more are picked after a while");
+}
+
+#[test]
+fn a_lost_neighbour_is_dialed_at_once_and_replaced() {
+    let mut world = World::new(100);
+    world.pass(SECONDS(30), true);
+    let (link, lost) = world.overlay.links.iter().map(|(link, n)| (link, n.node.clone())).next().unwrap();
+    world.down(link);
+    assert_eq!(world.dials(), [Addr::from(lost.as_str())], "is it gone, or only the link?");
+    world.with(|overlay, cx| assert_eq!(overlay.on_dial_failed(cx, &lost.as_str().into()), Some(lost.clone())));
+    world.overlay.on_life(&lost, Life::Dead);
+    world.pass(SECONDS(3), true);
+    assert_eq!(world.links(), 6);
+}
+
+#[test]
+fn ten_thousand_long_gone_cost_a_dial_now_and_then() {
+    let mut world = World::new(10_000);
+    (0..10_000).for_each(|n| world.overlay.on_life(&name(&format!("n{n}")), Life::Dead));
+    let dialed = world.pass(SECONDS(100), false);
+    assert!((10..=40).contains(&dialed), "{dialed} dials in 100 s");
+}
+
+#[test]
+fn addresses_of_members_that_do_not_answer_are_dialed_ever_less_and_nobody_spins() {
+    let mut world = World::new(5);
+    let dialed = world.pass(SECONDS(60), false);
+    assert!(dialed < 5 * 20, "{dialed} dials of five members in a minute");
+    let mut many = World::new(10_000);
+    let dialed = many.pass(SECONDS(10), false);
+    assert!(dialed < 700, "{dialed} dials in ten seconds");
+}
+
+#[test]
+fn a_link_is_given_back_but_for_the_only_and_the_pinned_one() {
+    let mut world = World::new(100);
+    let first = world.up("n1", true);
+    world.with(|overlay, cx| overlay.on_release(cx, first));
+    assert_eq!(world.hangups(), 0, "the only one");
+    let second = world.up("n2", true);
+    world.overlay.pin(BTreeSet::from([name("n2")]));
+    world.with(|overlay, cx| overlay.on_release(cx, second));
+    assert_eq!(world.hangups(), 0, "pinned");
+    world.with(|overlay, cx| overlay.on_release(cx, first));
+    assert_eq!(world.hangups(), 1);
+    world.with(|overlay, cx| assert!(overlay.on_link_down(cx, first), "on purpose"));
+    world.with(|overlay, cx| assert!(!overlay.on_link_down(cx, second), "by accident"));
+}
+
+#[test]
+fn too_many_neighbours_are_asked_to_leave() {
+    let mut world = World::new(100);
+    for n in 0..20 {
+        world.up(&format!("n{n}"), false);
+    }
+    world.now = world.now + SECONDS(5);
+    world.with(|overlay, cx| overlay.on_deadline(cx));
+    let asked = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Release(_), .. });
+    assert_eq!(world.fx.iter().filter(asked).count(), 8, "all beyond twice the degree");
+}
+
+#[test]
+fn who_was_wanted_for_a_while_is_given_back() {
+    let mut world = World::new(100);
+    world.pass(SECONDS(30), true);
+    let linked = |node: &NodeId| world.overlay.links.has(node);
+    let wanted = (0..100).map(|n| name(&format!("n{n}"))).find(|node| !linked(node)).unwrap();
+    let now = world.now;
+    world.overlay.want(now, &wanted);
+    world.pass(SECONDS(5), true);
+    let link = world.overlay.links.to(&wanted).expect("linked");
+    assert!(world.asked(link) == Mono::ZERO, "not yet");
+    world.now = world.now + SECONDS(6);
+    world.with(|overlay, cx| overlay.on_deadline(cx));
+    assert!(world.asked(link) > world.now);
+}
+
+#[test]
+fn who_is_picked_by_many_picks_nobody() {
+    let mut world = World::new(100);
+    for n in 0..9 {
+        world.up(&format!("n{n}"), false);
+    }
+    assert_eq!(world.pass(SECONDS(30), true), 0);
+}
+
+#[test]
+fn the_pinned_are_reached_under_whatever_address_they_come_back() {
+    let mut world = World::new(100);
+    world.overlay.pin(BTreeSet::from([name("n50")]));
+    world.pass(SECONDS(5), true);
+    let link = world.overlay.links.to(&name("n50")).expect("reached");
+    world.overlay.on_life(&name("n50"), Life::Dead);
+    world.down(link);
+    world.pass(SECONDS(60), false);
+    world.overlay.on_member(&name("n50"), &"elsewhere".into(), &main(), Some(Life::Alive));
+    assert!(world.dials().contains(&"elsewhere".into()));
+}
+
+#[test]
+fn bootstrap_addresses_are_all_dialed_until_their_owners_are_known_to_be_there() {
+    let mut params = Params::new("lab", name("me"), main(), "me".into());
+    params.bootstrap = vec!["n1".into(), "n2".into(), "me".into()];
+    let mut world = World::new(0);
+    world.overlay = Overlay::new(&params, BTreeMap::new());
+    assert_eq!(world.dials(), ["n1".into(), "n2".into()] as [Addr; 2]);
+    world.up("n1", true);
+    world.with(|overlay, cx| overlay.on_dial_failed(cx, &"n2".into()));
+    assert_eq!(world.pass(SECONDS(1), false), 3, "the other is still wanted");
+    world.overlay.on_member(&name("n2"), &"n2".into(), &main(), Some(Life::Alive));
+    world.up("n2", false);
+    assert_eq!(world.pass(SECONDS(20), false), 0);
+}
