@@ -1,0 +1,90 @@
+//! What nodes tell of themselves, for the judges, and what is counted of spreading and watching.
+
+use crate::core::id::NodeId;
+use crate::core::notice::Notice;
+use crate::core::state::entry::{Entry, Key};
+use crate::sim::cluster::Cluster;
+use crate::sim::cluster::members::Member;
+use crate::sim::oracles::Actor;
+use crate::sim::oracles::arrivals::Place;
+use crate::sim::phases::Phase;
+use crate::sim::scenario::Expect;
+
+/// A process that has just begun may still be taken for what it was.
+const NEWS_TRAVEL_US: u64 = 1_000_000;
+/// A process paused for longer may rightly be taken for dead.
+const PAUSE_TOLERATED_US: u64 = 1_000_000;
+
+impl Cluster {
+    /// Whether messages and updates are counted now.
+    pub(super) fn is_counting(&self) -> bool {
+        self.plan.scenario.expect != Expect::default()
+            && self.phase == Phase::Faults
+            && self.queue.now() >= self.warm_at
+    }
+
+    /// Counts an update, or its arrival at another node.
+    pub(super) fn follow(&mut self, m: usize, key: &Key, entry: &Entry) {
+        let now = self.queue.now();
+        if key.origin != self.members[m].id {
+            return self.oracles.arrivals.held(now, m, key, entry);
+        }
+        self.oracles.spread.updates += 1;
+        if self.oracles.arrivals.is_due(now) {
+            self.settle_arrivals();
+        }
+        self.oracles.arrivals.written(now, m, key, entry);
+    }
+
+    /// Counts arrivals of what has been followed for long enough.
+    pub fn settle_arrivals(&mut self) {
+        let place = |member: &'_ Member| (member.params.region.clone(), member.node.is_some().then_some(member.born));
+        let places: Vec<_> = self.members.iter().map(place).collect();
+        let places: Vec<Place<'_>> =
+            places.iter().map(|(region, born)| Place { region: region.as_str(), born: *born }).collect();
+        self.oracles.arrivals.settle(self.queue.now(), &places);
+    }
+
+    pub(super) fn on_notice(&mut self, m: usize, notice: &Notice) {
+        let member = &self.members[m];
+        let actor = Actor { voter: &member.voter, store: member.disk.store() };
+        let verdict = self.oracles.told(actor, notice);
+        match notice {
+            Notice::BecameLeader { .. } => self.elections += 1,
+            Notice::Committed { group, position, .. } => {
+                let newest = self.oracles.ledger.newest(group).map(|newest| newest.index);
+                if self.phase == Phase::Faults
+                    && newest == Some(position.index)
+                    && self.newest.get(group) < Some(&position.index)
+                {
+                    self.newest.insert(group.clone(), position.index);
+                    self.oracles.spread.committed(self.queue.now(), self.warm_at, group);
+                }
+            }
+            Notice::Died { node } => self.on_death_told(m, node),
+            Notice::FutureDropped { .. } => self.oracles.merges.reborn(m),
+            Notice::ClockReset => {
+                // What it stamped in a refused future is stamped anew, with lower stamps.
+                self.oracles.stamps.excuse(&member.id);
+                self.oracles.acks.excuse(&member.id);
+                self.oracles.merges.reborn(m);
+            }
+            _ => {}
+        }
+        self.break_on(verdict);
+    }
+
+    /// Somebody says that a node is dead.
+    fn on_death_told(&mut self, by: usize, node: &NodeId) {
+        let (now, counting) = (self.queue.now(), self.phase == Phase::Faults);
+        let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
+        if victim.node.is_none() {
+            if self.members[by].born > victim.died {
+                return; // It hears of what was before it.
+            }
+            self.oracles.spread.deaths_us.push(now - victim.died);
+        } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
+            self.oracles.spread.false_deaths += 1;
+        }
+    }
+}
