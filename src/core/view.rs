@@ -1,10 +1,14 @@
-//! What a node can tell of itself and of the others, for status pages and tests: a plain copy, made on request.
+//! What a node can tell of itself and of the others, for status pages and tests: a plain copy, made on request; and what
+//! an onlooker sees of it, for measuring.
 
 use std::time::Duration;
 
 use crate::core::hard_state::Position;
 use crate::core::id::{ClusterId, GroupId, NodeId, RegionId, StoreId, Term, Voter};
 use crate::core::ledger::document::Counts;
+use crate::core::message::Message;
+use crate::core::notice::Notice;
+use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
 use crate::core::time::Wall;
 
@@ -202,4 +206,17 @@ pub struct MemberView {
     pub clock_offset_ms: Option<i64>,
     /// Newest checkpoint it has acknowledged to the viewer, if the viewer leads.
     pub holds: Option<Position>,
+}
+
+/// One thing that a node does or hears.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// It holds this entry from now on.
+    Changed(&'a Key, &'a Entry),
+    /// It tells of something.
+    Notice(&'a Notice),
+    /// It sends a message.
+    Sent(&'a Message),
+    /// It hears a message.
+    Received(&'a Message),
 }

@@ -6,8 +6,7 @@
 //!
 //! Invariant: a plan decides everything; two runs of it are equal.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use crate::core::effect::Effect;
 use crate::core::event::Event;
@@ -16,13 +15,13 @@ use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RegionId, Store
 use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::node::Node;
-use crate::core::notice::Notice;
 use crate::core::params::Params;
 use crate::core::reading::Reading;
 use crate::core::rng::Rng;
-use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
 use crate::core::time::{Mono, Now, Wall};
+use crate::core::view::Seen;
+use crate::sim::queue::Queue;
 
 /// How links behave.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,32 +125,6 @@ enum What {
     Write { node: usize, update: u64 },
 }
 
-struct Item {
-    at: u64,
-    order: u64,
-    what: What,
-}
-
-impl PartialEq for Item {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Item {}
-
-impl PartialOrd for Item {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Item {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 struct Conn {
     /// Node and its name for the link, the dialing side first.
     ends: [(usize, LinkId); 2],
@@ -170,19 +143,6 @@ struct Member {
     bodies: BTreeMap<Hash, Vec<u8>>,
 }
 
-/// One thing that a node does or hears, as an onlooker sees it.
-#[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
-    /// It holds this entry from now on.
-    Changed(&'a Key, &'a Entry),
-    /// It tells of something.
-    Notice(&'a Notice),
-    /// A message leaves it.
-    Sent(&'a Message),
-    /// A message reaches it.
-    Received(&'a Message),
-}
-
 /// Looks on: when, which node, what.
 pub type Onlooker = Box<dyn FnMut(u64, usize, Seen<'_>)>;
 
@@ -194,9 +154,7 @@ pub struct Crowd {
     plan: Plan,
     members: Vec<Member>,
     conns: Vec<Conn>,
-    queue: BinaryHeap<Reverse<Item>>,
-    now: u64,
-    order: u64,
+    queue: Queue<What>,
     rng: Rng,
     fx: Vec<Effect>,
     channel: Channel,
@@ -222,9 +180,7 @@ impl Crowd {
         let mut crowd = Self {
             members: (0..plan.nodes).map(|_| member()).collect(),
             conns: Vec::new(),
-            queue: BinaryHeap::new(),
-            now: 0,
-            order: 0,
+            queue: Queue::default(),
             rng: Rng::new(plan.seed),
             fx: Vec::new(),
             channel: Channel::new("bench").expect("a good name"),
@@ -236,14 +192,14 @@ impl Crowd {
             plan,
         };
         for node in 0..crowd.plan.nodes {
-            crowd.at(node as u64 * apart_us, What::Start { node });
+            crowd.queue.at(node as u64 * apart_us, What::Start { node });
         }
         crowd
     }
 
     /// Virtual time in µs.
     pub fn now(&self) -> u64 {
-        self.now
+        self.queue.now()
     }
 
     /// Events handled by nodes.
@@ -271,17 +227,14 @@ impl Crowd {
 
     /// Has a node write an update at a time to come.
     pub fn write_at(&mut self, at_us: u64, node: usize, update: u64) {
-        self.at(at_us, What::Write { node, update });
+        self.queue.at(at_us, What::Write { node, update });
     }
 
     /// Lets everything happen up to and including a time.
     pub fn run_until(&mut self, until_us: u64) {
-        while self.queue.peek().is_some_and(|Reverse(item)| item.at <= until_us) {
-            let Some(Reverse(item)) = self.queue.pop() else { return };
-            self.now = item.at;
-            self.happen(item.what);
+        while let Some(what) = self.queue.pop_until(until_us) {
+            self.happen(what);
         }
-        self.now = self.now.max(until_us);
     }
 
     /// True if every node runs and all hold the same number of entries, at least one of every node.
@@ -306,20 +259,15 @@ impl Crowd {
         std::mem::take(&mut self.traffic)
     }
 
-    fn at(&mut self, at: u64, what: What) {
-        self.order += 1;
-        self.queue.push(Reverse(Item { at: at.max(self.now), order: self.order, what }));
-    }
-
     fn clock(&self) -> Now {
-        Now { mono: Mono::from_micros(self.now), wall: Wall::from_millis(WALL_MS + self.now / 1000) }
+        Now { mono: Mono::from_micros(self.now()), wall: Wall::from_millis(WALL_MS + self.now() / 1000) }
     }
 
     fn happen(&mut self, what: What) {
         match what {
             What::Start { node } => self.start(node),
             What::Wake { node } => {
-                if self.members[node].wake_at <= self.now {
+                if self.members[node].wake_at <= self.now() {
                     self.members[node].wake_at = u64::MAX;
                     self.step(node, Event::Wake);
                 }
@@ -378,7 +326,7 @@ impl Crowd {
         };
         let ends = [end(from, 0), end(to, 1)];
         self.conns.push(Conn { ends, least_us, last: [0; 2], open: true });
-        self.at(self.now + least_us, What::Accept { conn, dialed: addr(to) });
+        self.queue.after(least_us, What::Accept { conn, dialed: addr(to) });
     }
 
     fn step(&mut self, node: usize, event: Event) {
@@ -394,38 +342,36 @@ impl Crowd {
         self.fx = fx;
         if deadline < self.members[node].wake_at {
             self.members[node].wake_at = deadline;
-            self.at(deadline, What::Wake { node });
+            self.queue.at(deadline, What::Wake { node });
         }
     }
 
     fn show(&mut self, node: usize, seen: Seen<'_>) {
         if let Some(onlooker) = &mut self.onlooker {
-            onlooker(self.now, node, seen);
+            onlooker(self.queue.now(), node, seen);
         }
     }
 
     fn perform(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::Dial { addr: to } => match place(&to).filter(|to| *to < self.plan.nodes) {
-                Some(to) => self.at(self.now + self.plan.links.near_us, What::Dial { from: node, to }),
+                Some(to) => self.queue.after(self.plan.links.near_us, What::Dial { from: node, to }),
                 None => debug_assert!(false, "nobody has the address {to}"),
             },
             Effect::Send { link, message, notify } => self.send(node, link, message, notify),
             Effect::Hangup { link } => self.hang_up(node, link),
             Effect::Persist { seq, records } => {
                 records.into_iter().for_each(|record| keep(&mut self.members[node], record));
-                self.at(self.now + self.plan.disk_us, What::Persisted { node, seq });
+                self.queue.after(self.plan.disk_us, What::Persisted { node, seq });
             }
-            Effect::Load { content, hash } => {
-                self.at(self.now + self.plan.disk_us, What::Loaded { node, content, hash })
-            }
+            Effect::Load { content, hash } => self.queue.after(self.plan.disk_us, What::Loaded { node, content, hash }),
             Effect::Changed { key, entry } => {
                 self.show(node, Seen::Changed(&key, &entry));
                 if key.channel == self.channel
                     && let Some(update) = entry.value.reading().and_then(|reading| reading.value)
                     && let Some(writer) = place(key.origin.as_str())
                 {
-                    self.held[node].push((update as u64, writer, self.now));
+                    self.held[node].push((update as u64, writer, self.queue.now()));
                 }
             }
             Effect::Notice(notice) => self.show(node, Seen::Notice(&notice)),
@@ -446,20 +392,20 @@ impl Crowd {
         *sent = (sent.0 + 1, sent.1 + 4 + self.scratch.len() as u64);
         let delay = self.plan.links.delay(&mut self.rng, self.conns[conn].least_us);
         let last = &mut self.conns[conn].last[side];
-        let arrives = (self.now + delay).max(*last);
+        let arrives = (self.queue.now() + delay).max(*last);
         *last = arrives;
-        self.at(arrives, What::Deliver { conn, side, message: Box::new(message) });
+        self.queue.at(arrives, What::Deliver { conn, side, message: Box::new(message) });
         if notify {
-            self.at(self.now, What::Ready { node, link });
+            self.queue.after(0, What::Ready { node, link });
         }
     }
 
     fn hang_up(&mut self, node: usize, link: LinkId) {
         let (conn, side) = self.members[node].links[link.0 as usize - 1];
         if std::mem::replace(&mut self.conns[conn].open, false) {
-            let there = (self.now + self.conns[conn].least_us).max(self.conns[conn].last[side]);
-            self.at(self.now, What::Down { conn, side });
-            self.at(there, What::Down { conn, side: 1 - side });
+            let there = (self.now() + self.conns[conn].least_us).max(self.conns[conn].last[side]);
+            self.queue.after(0, What::Down { conn, side });
+            self.queue.at(there, What::Down { conn, side: 1 - side });
         }
     }
 }

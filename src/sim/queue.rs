@@ -56,28 +56,29 @@ pub enum What {
     Look,
 }
 
+/// What happens at a time, and which of those that were asked for at one time.
 #[derive(Debug)]
-struct Item {
+struct Item<W> {
     at: u64,
     order: u64,
-    what: What,
+    what: W,
 }
 
-impl PartialEq for Item {
+impl<W> PartialEq for Item<W> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Item {}
+impl<W> Eq for Item<W> {}
 
-impl PartialOrd for Item {
+impl<W> PartialOrd for Item<W> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Item {
+impl<W> Ord for Item<W> {
     /// The earliest is the greatest: the heap gives the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
@@ -85,35 +86,50 @@ impl Ord for Item {
 }
 
 /// The queue, and with it virtual time in microseconds.
-#[derive(Debug, Default)]
-pub struct Queue {
-    heap: BinaryHeap<Item>,
+#[derive(Debug)]
+pub struct Queue<W = What> {
+    heap: BinaryHeap<Item<W>>,
     order: u64,
     now: u64,
 }
 
-impl Queue {
+impl<W> Default for Queue<W> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new(), order: 0, now: 0 }
+    }
+}
+
+impl<W> Queue<W> {
     /// Virtual time in microseconds since the run began.
     pub fn now(&self) -> u64 {
         self.now
     }
 
     /// Has `what` happen at `at`, or now if that has passed.
-    pub fn at(&mut self, at: u64, what: What) {
+    pub fn at(&mut self, at: u64, what: W) {
         self.order += 1;
         self.heap.push(Item { at: at.max(self.now), order: self.order, what });
     }
 
     /// Has `what` happen after `delay` microseconds.
-    pub fn after(&mut self, delay: u64, what: What) {
+    pub fn after(&mut self, delay: u64, what: W) {
         self.at(self.now + delay, what);
     }
 
     /// Moves time to the next thing and takes it.
-    pub fn pop(&mut self) -> Option<What> {
+    pub fn pop(&mut self) -> Option<W> {
         let item = self.heap.pop()?;
         self.now = item.at;
         Some(item.what)
+    }
+
+    /// The same up to and including a time, which it then is.
+    pub fn pop_until(&mut self, until: u64) -> Option<W> {
+        if self.heap.peek().is_some_and(|item| item.at <= until) {
+            return self.pop();
+        }
+        self.now = self.now.max(until);
+        None
     }
 }
 
@@ -135,5 +151,9 @@ mod tests {
         queue.at(5, What::Put);
         queue.pop();
         assert_eq!(queue.now(), 20, "time never runs back");
+        queue.at(40, What::Put);
+        assert!(queue.pop_until(39).is_none());
+        assert_eq!(queue.now(), 39, "nothing happened meanwhile");
+        assert!(queue.pop_until(40).is_some());
     }
 }

@@ -9,6 +9,7 @@ use crate::core::message::relay::Carried;
 use crate::core::notice::Notice;
 use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::{self, Meaning};
+use crate::core::view::Seen;
 
 /// The name of the top group in marks; regions go by their own.
 pub const TOP: &str = "top";
@@ -36,8 +37,18 @@ pub enum Mark {
 }
 
 impl Mark {
+    /// What is seen at `node` of agreement.
+    pub fn of(seen: Seen<'_>, node: &str) -> Vec<Self> {
+        match seen {
+            Seen::Changed(key, entry) => Self::of_entry(key, entry),
+            Seen::Notice(notice) => Self::of_notice(notice).into_iter().collect(),
+            Seen::Sent(message) => Self::of_sent(node, message).into_iter().collect(),
+            Seen::Received(message) => Self::of_received(node, message).into_iter().collect(),
+        }
+    }
+
     /// What an entry says of who leads and what is committed.
-    pub fn of_entry(key: &Key, entry: &Entry) -> Vec<Self> {
+    fn of_entry(key: &Key, entry: &Entry) -> Vec<Self> {
         if !key.channel.as_str().starts_with('@') {
             return Vec::new();
         }
@@ -62,7 +73,7 @@ impl Mark {
     }
 
     /// What a node's notice says of a global document.
-    pub fn of_notice(notice: &Notice) -> Option<Self> {
+    fn of_notice(notice: &Notice) -> Option<Self> {
         match notice {
             Notice::Proposed { group: GroupId::Top, position, .. } => {
                 Some(Self::Proposed { index: position.index.get() })
@@ -76,7 +87,7 @@ impl Mark {
     }
 
     /// What a message that `node` sends says of a global document.
-    pub fn of_sent(node: &str, message: &Message) -> Option<Self> {
+    fn of_sent(node: &str, message: &Message) -> Option<Self> {
         let Message::RelayAnswer(answer) = message else { return None };
         let index = acknowledged(&answer.answers)?;
         let own = |carried: &Carried| match &*carried.0 {
@@ -91,7 +102,7 @@ impl Mark {
     }
 
     /// What a message that `node` receives says of a global document.
-    pub fn of_received(node: &str, message: &Message) -> Option<Self> {
+    fn of_received(node: &str, message: &Message) -> Option<Self> {
         let Message::RelayAnswer(answer) = message else { return None };
         let index = acknowledged(&answer.answers).filter(|_| answer.asker.as_str() == node)?;
         Some(Self::Returned { index, region: answer.region.to_string() })

@@ -22,10 +22,10 @@ use crate::core::params::Params;
 use crate::core::reading::{NOTE_BYTES_MAX, Reading};
 use crate::core::state::system;
 use crate::core::time::Wall;
-use crate::core::view::Liveness;
+use crate::core::view::{Liveness, Seen};
 use crate::shell::chance;
 use crate::shell::clock::{Clock, machine_micros};
-use crate::shell::runtime::{self, NodeHandle, Observed, Start};
+use crate::shell::runtime::{self, NodeHandle, Start};
 use crate::shell::storage::Storage;
 use crate::shell::transport::{Listener, MemoryNet};
 
@@ -326,8 +326,8 @@ pub fn update_of(update: u64, payload: usize, time: Wall) -> Reading {
 }
 
 /// Notes what a node comes to hold.
-fn note(observed: Observed<'_>, held: &SharedHeld) {
-    let Observed::Changed(key, entry) = observed else { return };
+fn note(seen: Seen<'_>, held: &SharedHeld) {
+    let Seen::Changed(key, entry) = seen else { return };
     let at_us = machine_micros();
     let held = || held.lock().expect("no holder panics");
     match key.channel.as_str() {
@@ -343,15 +343,9 @@ fn note(observed: Observed<'_>, held: &SharedHeld) {
     }
 }
 
-/// Tells what an observed event says of agreement.
-fn mark(observed: Observed<'_>, place: usize, name: &str, tell: &mpsc::UnboundedSender<Told>) {
-    let marks = match observed {
-        Observed::Changed(key, entry) => Mark::of_entry(key, entry),
-        Observed::Notice(notice) => Mark::of_notice(notice).into_iter().collect(),
-        Observed::Sent(message) => Mark::of_sent(name, message).into_iter().collect(),
-        Observed::Received(message) => Mark::of_received(name, message).into_iter().collect(),
-    };
-    for mark in marks {
+/// Tells what is seen of agreement.
+fn mark(seen: Seen<'_>, place: usize, name: &str, tell: &mpsc::UnboundedSender<Told>) {
+    for mark in Mark::of(seen, name) {
         let _ = tell.send(Told::Marked { place, at_us: machine_micros(), mark });
     }
 }

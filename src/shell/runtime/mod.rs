@@ -21,13 +21,13 @@ use tracing::{Instrument, info_span};
 use crate::core::effect::StopReason;
 use crate::core::event::{Command, Event, Reply};
 use crate::core::id::{LinkId, PersistSeq};
-use crate::core::message::Message;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::params::Params;
 use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
 use crate::core::time::{Mono, Now};
+use crate::core::view::Seen;
 use crate::shell::clock::{Clock, instant};
 use crate::shell::storage::{Opened, WriteError};
 use crate::shell::telemetry::{Metrics, tell};
@@ -98,21 +98,8 @@ pub struct Start {
     pub observer: Option<Observer>,
 }
 
-/// One thing that a node does or hears.
-#[derive(Clone, Copy, Debug)]
-pub enum Observed<'a> {
-    /// It holds this entry from now on.
-    Changed(&'a Key, &'a Entry),
-    /// It tells of something.
-    Notice(&'a Notice),
-    /// It sends a message.
-    Sent(&'a Message),
-    /// It hears a message.
-    Received(&'a Message),
-}
-
 /// Looks on, on the node's own task; keep it short, the node waits.
-pub type Observer = Box<dyn FnMut(Observed<'_>) + Send>;
+pub type Observer = Box<dyn FnMut(Seen<'_>) + Send>;
 
 /// A look at the node between two events, at the time that it believes.
 type Look = Box<dyn FnOnce(&Node, Now) + Send>;

@@ -13,8 +13,9 @@ use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::system::Addr;
+use crate::core::view::Seen;
 use crate::shell::clock::Clock;
-use crate::shell::runtime::{Change, Changes, Input, Links, Observed, Observer, Shared};
+use crate::shell::runtime::{Change, Changes, Input, Links, Observer, Shared};
 use crate::shell::storage::{Opened, Storage, Writer};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle};
@@ -92,15 +93,15 @@ impl Performer {
             Event::LinkDown { link } => {
                 self.links.remove(link);
             }
-            Event::Received { message, .. } => self.show(Observed::Received(message)),
+            Event::Received { message, .. } => self.show(Seen::Received(message)),
             _ => {}
         }
         event
     }
 
-    fn show(&mut self, observed: Observed<'_>) {
+    fn show(&mut self, seen: Seen<'_>) {
         if let Some(observe) = &mut self.observer {
-            observe(observed);
+            observe(seen);
         }
     }
 
@@ -142,7 +143,7 @@ impl Performer {
                     }
                 }
                 Effect::Changed { key, entry } => {
-                    self.show(Observed::Changed(&key, &entry));
+                    self.show(Seen::Changed(&key, &entry));
                     if key.origin != self.node {
                         let wall = self.clock.now().wall;
                         self.shared.metrics.observe_lag(wall.millis_after(entry.stamp.wall()).max(0) as u64);
@@ -152,7 +153,7 @@ impl Performer {
                     }
                 }
                 Effect::Notice(notice) => {
-                    self.show(Observed::Notice(&notice));
+                    self.show(Seen::Notice(&notice));
                     tell(&notice, &self.shared.metrics);
                 }
                 Effect::Stop { why } => return Some(why),
@@ -167,7 +168,7 @@ impl Performer {
     }
 
     fn send(&mut self, link: LinkId, message: Message, notify: bool) {
-        self.show(Observed::Sent(&message));
+        self.show(Seen::Sent(&message));
         let Some(handle) = self.links.get(&link) else { return };
         // What one has pushed to it, the next often has as well: names that are shared compare at once.
         let again = self.framed.as_ref() == Some(&message);

@@ -11,7 +11,7 @@ use crate::cli::bench::mark::Mark;
 use crate::cli::bench::plan;
 use crate::cli::error::CliError;
 use crate::core::rng::Rng;
-use crate::sim::crowd::{Crowd, Plan, Seen};
+use crate::sim::crowd::{Crowd, Plan};
 
 /// Virtual time between two nodes that start.
 const APART_US: u64 = 1000;
@@ -32,12 +32,7 @@ pub fn note(crowd: &mut Crowd) -> Notes {
     let notes = Notes::default();
     let into = notes.clone();
     crowd.look_on(Box::new(move |at, place, seen| {
-        let marks = match seen {
-            Seen::Changed(key, entry) => Mark::of_entry(key, entry),
-            Seen::Notice(notice) => Mark::of_notice(notice).into_iter().collect(),
-            Seen::Sent(message) => Mark::of_sent(&plan::name(place), message).into_iter().collect(),
-            Seen::Received(message) => Mark::of_received(&plan::name(place), message).into_iter().collect(),
-        };
+        let marks = Mark::of(seen, &plan::name(place));
         into.borrow_mut().extend(marks.into_iter().map(|mark| (at, place, mark)));
     }));
     notes
