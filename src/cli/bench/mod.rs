@@ -15,6 +15,7 @@ mod raw;
 mod reconcile;
 mod svg;
 mod throughput;
+mod world;
 
 use clap::{Args, Subcommand};
 use hdrhistogram::Histogram;

@@ -10,16 +10,16 @@ use serde::Serialize;
 
 use crate::cli::Context;
 use crate::cli::bench::bar;
-use crate::cli::bench::convergence::List;
-use crate::cli::bench::crew::{Crew, CrewPlan, Place};
-use crate::cli::bench::failover::{Times, Transport, virtual_time};
+use crate::cli::bench::crew::Crew;
+use crate::cli::bench::failover::{Times, virtual_time};
 use crate::cli::bench::host::Host;
 use crate::cli::bench::mark::Mark;
 use crate::cli::bench::plan::Told;
+use crate::cli::bench::world::{self, Transport, WorldArgs};
 use crate::cli::error::CliError;
 use crate::cli::output::{self, Column, NONE, Rows, number, text};
 use crate::cli::threshold::{Threshold, verdict};
-use crate::sim::crowd::{Crowd, Links, Plan};
+use crate::sim::crowd::{Crowd, Plan};
 
 use stages::{Stages, Watched, watch};
 
@@ -37,18 +37,8 @@ pub struct CheckpointArgs {
     /// Regions
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=20))]
     regions: u32,
-    /// Real processes, or the same nodes under virtual time
-    #[arg(long, value_enum, default_value = "tcp")]
-    transport: Transport,
-    /// Mean time of a message between nodes of a region under virtual time, in ms; links differ by half of it either way
-    #[arg(long, default_value_t = 1.0, value_name = "MS")]
-    link_ms: f64,
-    /// The same between regions
-    #[arg(long, default_value = "30", value_name = "MS,...")]
-    far_ms: List<f64>,
-    /// Time of a durable write under virtual time, in ms
-    #[arg(long, default_value_t = 2.0, value_name = "MS")]
-    disk_ms: f64,
+    #[command(flatten)]
+    world: WorldArgs,
     /// Seed of everything under virtual time
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -99,10 +89,10 @@ impl Figure {
         let times = |pick: fn(Stages) -> u64| Times::of(watched.abroad.iter().map(|stages| pick(*stages) as f64 / 1e3));
         let all = watched.abroad.iter().map(|stages| stages.total_us()).chain(watched.at_home_us.iter().copied());
         Self {
-            transport: args.transport,
-            link_ms: far_ms.map(|_| args.link_ms),
+            transport: args.world.transport,
+            link_ms: far_ms.map(|_| args.world.link_ms),
             far_ms,
-            disk_ms: far_ms.map(|_| args.disk_ms),
+            disk_ms: far_ms.map(|_| args.world.disk_ms),
             checkpoints: watched.abroad.len() + watched.at_home_us.len(),
             decided_at_home: watched.at_home_us.len(),
             total: Times::of(all.map(|us| us as f64 / 1e3)),
@@ -148,14 +138,14 @@ const COLUMNS: &[Column] = &[
 
 pub async fn run(cx: &Context, args: CheckpointArgs) -> Result<(), CliError> {
     args.threshold.iter().try_for_each(|threshold| threshold.check(FIGURES))?;
-    let settings = if args.transport == Transport::Sim { args.far_ms.0.len() } else { 1 };
-    let progress = bar(u64::from(args.checkpoints) * settings as u64, "watching checkpoints");
-    let figures = match args.transport {
+    let progress = bar(u64::from(args.checkpoints) * args.world.settings() as u64, "watching checkpoints");
+    let figures = match args.world.transport {
         Transport::Tcp => vec![Figure::of(&args, None, &real(&args, &progress).await?)],
         Transport::Sim => {
             let mut figures = Vec::new();
-            for far_ms in args.far_ms.0.clone() {
-                let (plan, wanted, bar) = (plan(&args, far_ms), args.checkpoints as usize, progress.clone());
+            for far_ms in args.world.far_ms.0.clone() {
+                let plan = args.world.plan(args.nodes, args.regions, far_ms, args.seed);
+                let (wanted, bar) = (args.checkpoints as usize, progress.clone());
                 let computing = tokio::task::spawn_blocking(move || simulated(&plan, wanted, &bar));
                 let watched =
                     computing.await.unwrap_or_else(|error| Err(CliError::because("the simulation broke", &error)))?;
@@ -190,19 +180,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL_MS: u64 = 500;
 
 async fn real(args: &CheckpointArgs, progress: &ProgressBar) -> Result<Watched, CliError> {
-    let nodes = (args.nodes * args.regions) as usize;
-    let plan = CrewPlan {
-        nodes,
-        regions: args.regions as usize,
-        place: Place::Processes(nodes),
-        voters: args.nodes as usize,
-        checkpoint_ms: 5000,
-        top_checkpoint_ms: Some(INTERVAL_MS),
-        marks: true,
-        background_ms: Some(100),
-        degree: None,
-    };
-    let mut crew = Crew::start(plan).await?;
+    let mut crew = Crew::start(world::crew(args.nodes, args.regions, Some(INTERVAL_MS))).await?;
     let mut notes = Vec::new();
     let mut counted = 0;
     // The first ones found the groups.
@@ -243,19 +221,6 @@ fn simulated(plan: &Plan, wanted: usize, progress: &ProgressBar) -> Result<Watch
     crowd.run_until(crowd.now() + LOOK_US);
     notes.append(&mut into.take());
     Ok(watch(&notes, |place| format!("r{}", plan.region_of(place))))
-}
-
-fn plan(args: &CheckpointArgs, far_ms: f64) -> Plan {
-    let us = |ms: f64| (ms * 1000.0) as u64;
-    Plan {
-        nodes: (args.nodes * args.regions) as usize,
-        regions: args.regions as usize,
-        voters: args.nodes as usize,
-        degree: 6,
-        links: Links { near_us: us(args.link_ms), far_us: us(far_ms), jitter: 0.1, loss: 0.0 },
-        disk_us: us(args.disk_ms),
-        seed: args.seed,
-    }
 }
 
 fn rows(figures: &[Figure]) -> Rows {
@@ -299,6 +264,7 @@ fn judge(figures: &[Figure], thresholds: &[Threshold]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::crowd::Links;
 
     #[test]
     fn a_checkpoint_costs_a_round_trip_across_and_one_within_with_its_write() {

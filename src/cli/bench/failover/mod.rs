@@ -11,14 +11,13 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::bench::convergence::List;
-use crate::cli::bench::crew::{CrewPlan, Place};
 use crate::cli::bench::host::Host;
+use crate::cli::bench::world::{self, Transport, WorldArgs};
 use crate::cli::bench::{Percentiles, bar, histogram, record};
 use crate::cli::error::CliError;
 use crate::cli::output::{self, Column, NONE, Rows, number, text};
 use crate::cli::threshold::{Threshold, verdict};
-use crate::sim::crowd::{Links, Plan};
+use crate::sim::crowd::Plan;
 
 use hunt::{Failover, Victim};
 
@@ -42,18 +41,8 @@ pub struct FailoverArgs {
     /// Whom to kill; all that there are, one kind after another
     #[arg(long, value_enum, value_delimiter = ',')]
     victim: Vec<Victim>,
-    /// Real processes, or the same nodes under virtual time
-    #[arg(long, value_enum, default_value = "tcp")]
-    transport: Transport,
-    /// Mean time of a message between nodes of a region under virtual time, in ms; links differ by half of it either way
-    #[arg(long, default_value_t = 1.0, value_name = "MS")]
-    link_ms: f64,
-    /// The same between regions
-    #[arg(long, default_value = "30", value_name = "MS,...")]
-    far_ms: List<f64>,
-    /// Time of a durable write under virtual time, in ms
-    #[arg(long, default_value_t = 2.0, value_name = "MS")]
-    disk_ms: f64,
+    #[command(flatten)]
+    world: WorldArgs,
     /// Seed of when and whom to kill, and of everything under virtual time
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -63,26 +52,6 @@ pub struct FailoverArgs {
     /// End with exit code 5 unless this is kept, for example 'p50<900ms'; may be said again
     #[arg(long, value_name = "FIGURE<VALUE")]
     threshold: Vec<Threshold>,
-}
-
-/// Where the nodes run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// Real processes over loopback, with their stores
-    Tcp,
-    /// The same nodes under virtual time
-    Sim,
-}
-
-impl Transport {
-    /// The word on the command line and in results.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Sim => "sim",
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -186,15 +155,22 @@ const COLUMNS: &[Column] = &[
 pub async fn run(cx: &Context, args: FailoverArgs) -> Result<(), CliError> {
     args.threshold.iter().try_for_each(|threshold| threshold.check(THRESHOLDS))?;
     let victims = victims(&args)?;
-    let settings = if args.transport == Transport::Sim { args.far_ms.0.len() } else { 1 };
-    let progress = bar(u64::from(args.kills) * (victims.len() * settings) as u64, "killing leaders");
-    let measured = match args.transport {
+    let progress = bar(u64::from(args.kills) * (victims.len() * args.world.settings()) as u64, "killing leaders");
+    let measured = match args.world.transport {
         Transport::Tcp => {
-            let failovers = real::failovers(crew(&args), &victims, args.kills, args.seed, &progress).await?;
+            let failovers = real::failovers(
+                world::crew(args.nodes, args.regions, None),
+                &victims,
+                args.kills,
+                args.seed,
+                &progress,
+            )
+            .await?;
             vec![(None, failovers)]
         }
         Transport::Sim => {
-            let plans: Vec<(f64, Plan)> = args.far_ms.0.iter().map(|far| (*far, plan(&args, *far))).collect();
+            let plan = |far: f64| args.world.plan(args.nodes, args.regions, far, args.seed);
+            let plans: Vec<(f64, Plan)> = args.world.far_ms.0.iter().map(|far| (*far, plan(*far))).collect();
             let (kills, bar, victims) = (args.kills, progress.clone(), victims.clone());
             let computing = tokio::task::spawn_blocking(move || {
                 let mut measured = Vec::new();
@@ -239,34 +215,6 @@ fn victims(args: &FailoverArgs) -> Result<Vec<Victim>, CliError> {
     }
 }
 
-fn crew(args: &FailoverArgs) -> CrewPlan {
-    let nodes = (args.nodes * args.regions) as usize;
-    CrewPlan {
-        nodes,
-        regions: args.regions as usize,
-        place: Place::Processes(nodes),
-        voters: args.nodes as usize,
-        checkpoint_ms: 5000,
-        top_checkpoint_ms: None,
-        marks: true,
-        background_ms: Some(100),
-        degree: None,
-    }
-}
-
-fn plan(args: &FailoverArgs, far_ms: f64) -> Plan {
-    let us = |ms: f64| (ms * 1000.0) as u64;
-    Plan {
-        nodes: (args.nodes * args.regions) as usize,
-        regions: args.regions as usize,
-        voters: args.nodes as usize,
-        degree: 6,
-        links: Links { near_us: us(args.link_ms), far_us: us(far_ms), jitter: 0.1, loss: 0.0 },
-        disk_us: us(args.disk_ms),
-        seed: args.seed,
-    }
-}
-
 fn report(args: &FailoverArgs, measured: Vec<(Option<f64>, Vec<Failover>)>) -> Report {
     let mut figures = Vec::new();
     for (far_ms, failovers) in &measured {
@@ -277,9 +225,9 @@ fn report(args: &FailoverArgs, measured: Vec<(Option<f64>, Vec<Failover>)>) -> R
             let mut each_ms: Vec<f64> = of().map(|failover| failover.ms).collect();
             each_ms.sort_by(f64::total_cmp);
             figures.push(Figure {
-                transport: args.transport,
+                transport: args.world.transport,
                 victim,
-                link_ms: far_ms.map(|_| args.link_ms),
+                link_ms: far_ms.map(|_| args.world.link_ms),
                 far_ms: *far_ms,
                 kills: each_ms.len(),
                 elected: Times::of(of().map(|failover| failover.elected_ms)),
@@ -341,6 +289,11 @@ fn judge(report: &Report, thresholds: &[Threshold]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::convergence::List;
+
+    fn world(transport: Transport) -> WorldArgs {
+        WorldArgs { transport, link_ms: 1.0, far_ms: List(vec![5.0]), disk_ms: 2.0 }
+    }
 
     #[test]
     fn figures_are_of_one_kind_and_setting_each() {
@@ -360,10 +313,7 @@ mod tests {
             nodes: 3,
             regions: 3,
             victim: vec![],
-            transport: Transport::Sim,
-            link_ms: 1.0,
-            far_ms: List(vec![5.0]),
-            disk_ms: 2.0,
+            world: world(Transport::Sim),
             seed: 1,
             report: None,
             threshold: vec!["max<1s".parse().unwrap()],
@@ -384,10 +334,7 @@ mod tests {
             nodes: 3,
             regions,
             victim,
-            transport: Transport::Tcp,
-            link_ms: 1.0,
-            far_ms: List(vec![5.0]),
-            disk_ms: 2.0,
+            world: world(Transport::Tcp),
             seed: 1,
             report: None,
             threshold: vec![],
