@@ -51,7 +51,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::sim::scenario::Timing;
+    use crate::sim::scenario::{Expect, Timing};
 
     /// Checkpoints come an hour apart, so that a whole quorum does not commit, whatever has gone wrong before.
     fn late() -> Scenario {
@@ -71,6 +71,15 @@ mod tests {
         assert!(!cut.without.is_empty() && cut.duration_s.is_some_and(|s| s < 4.0), "{cut:?}");
         let again = run(&Plan::draw(&late(), 3, &cut), Trace::default());
         assert_eq!(again, report, "what is printed replays it");
+    }
+
+    #[test]
+    fn a_run_cut_before_anything_is_counted_is_not_judged_by_what_was_counted() {
+        let expect = Expect { warm_up_s: 60.0, copies_max: Some(0.0), ..Expect::default() };
+        let plan =
+            Plan::draw(&Scenario { expect, ..Scenario::default() }, 1, &Cut { duration_s: Some(2.0), without: vec![] });
+        let report = run(&plan, Trace::default());
+        assert_eq!((report.spread.counted_us, report.violation), (0, None));
     }
 
     #[test]

@@ -98,15 +98,17 @@ impl Cluster {
 
     /// The part with faults is over: what was counted in it is judged.
     fn end_counting(&mut self) {
-        let expect = self.plan.scenario.expect.clone();
+        let (expect, now) = (self.plan.scenario.expect.clone(), self.queue.now());
         self.settle_arrivals();
-        let now = self.queue.now();
+        let warm_at = (expect.warm_up_s * 1e6) as u64;
+        // A run that was cut before anything is counted has nothing to judge.
+        let Some(counted_us) = now.checked_sub(warm_at).filter(|us| *us > 0) else { return };
         for group in self.groups() {
-            self.oracles.spread.committed(now, (expect.warm_up_s * 1e6) as u64, &group);
+            self.oracles.spread.committed(now, warm_at, &group);
         }
         let spread = &mut self.oracles.spread;
         (spread.near, spread.far) = (self.oracles.arrivals.near.clone(), self.oracles.arrivals.far.clone());
-        spread.counted_us = self.queue.now() - (expect.warm_up_s * 1e6) as u64;
+        spread.counted_us = counted_us;
         spread.nodes = self.members.len() as u64;
         let verdict = spread.judge(&expect);
         self.judge("spreading", verdict);
