@@ -316,9 +316,12 @@ impl Node {
         links.into_iter().for_each(|link| self.gossip.confirm_with(cx, &self.store, link, &keys));
     }
 
-    /// What was stamped beyond `bound` will never be confirmed: it is stamped anew, and lower.
-    pub(super) fn refuse_stamped_after(&mut self, cx: &mut Cx<'_>, bound: Hlc) {
-        let is_beyond = |stamps: &[(Channel, Hlc)]| stamps.iter().any(|(_, stamp)| *stamp > bound);
+    /// What was stamped beyond `bound` will never be confirmed: it is stamped anew, and lower. Nor will what it had
+    /// `replaced`: the new stamp may be lower than that one's.
+    pub(super) fn refuse_stamped_after(&mut self, cx: &mut Cx<'_>, bound: Hlc, replaced: &BTreeSet<&Channel>) {
+        let is_beyond = |stamps: &[(Channel, Hlc)]| {
+            stamps.iter().any(|(channel, stamp)| *stamp > bound || replaced.contains(channel))
+        };
         let peers = self.pending.peers.iter().filter(|(_, ack)| is_beyond(&ack.stamps)).map(|(request, _)| *request);
         let mut over: Vec<RequestId> = peers.collect();
         self.pending.peers.retain(|_, ack| !is_beyond(&ack.stamps));
