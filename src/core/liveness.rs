@@ -58,8 +58,9 @@ pub struct Liveness {
 struct MemberState {
     state: Life,
     since: Mono,
-    /// Stamp of its newest `@node`.
+    /// Stamp of its newest `@node`, and when that came.
     known: Hlc,
+    told: Mono,
     /// Few have any.
     trouble: Option<Box<Trouble>>,
 }
@@ -129,7 +130,7 @@ impl Liveness {
 
     fn member(&mut self, now: Mono, node: &NodeId) -> &mut MemberState {
         if !self.members.contains_key(node) {
-            let unknown = MemberState { state: Life::Left, since: now, known: Hlc::ZERO, trouble: None };
+            let unknown = MemberState { state: Life::Left, since: now, known: Hlc::ZERO, told: now, trouble: None };
             self.members.insert(node.clone(), unknown);
         }
         self.members.get_mut(node).expect("it was put in above")
@@ -186,8 +187,11 @@ impl Liveness {
 
     /// Somebody is there with our own eyes, whatever others doubt.
     fn believe(&mut self, now: Mono, node: &NodeId) {
-        if let Some(trouble) = &mut self.member(now, node).trouble {
-            trouble.doubts.clear();
+        let own = self.params.node.clone();
+        let doubts = self.member(now, node).trouble.as_mut().map(|trouble| std::mem::take(&mut trouble.doubts));
+        if doubts.is_some_and(|doubts| doubts.contains_key(&own)) {
+            let withdrawn = Suspicion { of: Hlc::ZERO, refused: false };
+            self.facts.push(Fact::Publish { channel: system::suspect_channel(node), value: Value::of(&withdrawn) });
         }
         self.set(now, node, Life::Alive, SuspicionCause::Broken);
     }
@@ -217,10 +221,11 @@ impl Liveness {
         self.schedule(&watched.node);
     }
 
-    /// Nobody answers at a member's address; with `refused`, its host says that nobody listens there.
-    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, own: &NodeId, node: &NodeId, refused: bool) {
-        if !self.is_linked(node) {
-            let now = cx.now.mono;
+    /// Nobody answered at a member's address, which was dialed at `since`; with `refused`, its host says that nobody
+    /// listens there. Whoever has said who it is since then has started after that.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, own: &NodeId, node: &NodeId, since: Mono, refused: bool) {
+        let now = cx.now.mono;
+        if !self.is_linked(node) && self.member(now, node).told <= since {
             let trouble = self.trouble(now, node);
             if !refused && trouble.refuted > 0 && trouble.broken.is_none() {
                 // It has proved us wrong before: it has some time to be reached again.
@@ -280,11 +285,25 @@ impl Liveness {
             }
             return;
         }
+        if suspicion.of == Hlc::ZERO {
+            return self.on_withdrawn(cx.now.mono, doubter, node);
+        }
         let member = self.member(cx.now.mono, node);
         let void = suspicion.of < member.known || matches!(member.state, Life::Dead | Life::Left);
         if !void && !self.is_linked(node) {
             let why = if suspicion.refused { SuspicionCause::Refused } else { SuspicionCause::Silent };
             self.take_doubt(cx.now.mono, doubter, node, suspicion, why);
+        }
+    }
+
+    /// A doubter has reached the suspect since.
+    fn on_withdrawn(&mut self, now: Mono, doubter: &NodeId, node: &NodeId) {
+        let Some(trouble) = self.members.get_mut(node).and_then(|member| member.trouble.as_mut()) else { return };
+        let was_last = trouble.doubts.remove(doubter).is_some() && trouble.doubts.is_empty();
+        if was_last && self.state_of(node) != Some(Life::Left) {
+            self.set(now, node, Life::Alive, SuspicionCause::Broken);
+        } else {
+            self.schedule(node);
         }
     }
 
@@ -306,7 +325,9 @@ impl Liveness {
         let now = cx.now.mono;
         let member = self.member(now, node);
         let newborn = info.start > member.known;
-        member.known = member.known.max(stamp);
+        if stamp > member.known {
+            (member.known, member.told) = (stamp, now);
+        }
         let known = member.known;
         if let Some(trouble) = &mut member.trouble {
             if newborn {
@@ -498,7 +519,7 @@ mod tests {
         assert!(said(&mut world), "in public");
         world.known("a", 6);
         assert_eq!(world.state("a"), Some(Life::Alive));
-        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), false));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, false));
         world.pass(SECONDS(1));
         assert_eq!(world.state("a"), Some(Life::Alive), "who was wrong waits longer");
         world.pass(SECONDS(20));
@@ -513,7 +534,7 @@ mod tests {
         world.known("a", 5);
         world.linked("a", 1);
         world.cut(1);
-        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), true));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
         assert_eq!(world.state("a"), Some(Life::Suspect));
         world.doubts("b", "a", 5, true);
         assert_eq!(world.state("a"), Some(Life::Dead));
@@ -571,7 +592,7 @@ mod tests {
     fn a_new_life_is_no_refutation() {
         let mut world = World::new();
         world.known("a", 5);
-        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), true));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
         world.known("a", 6);
         let refuted = |world: &World| world.live.members["a"].trouble.as_ref().map_or(0, |trouble| trouble.refuted);
         assert_eq!(refuted(&world), 1);
@@ -585,7 +606,7 @@ mod tests {
     fn members_that_are_forgotten_leave_nothing_behind() {
         let mut world = World::new();
         world.known("a", 5);
-        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), false));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, false));
         assert!(world.live.deadline() < Mono::NEVER);
         world.live.on_forgotten(&name("a"));
         assert_eq!((world.live.deadline(), world.state("a")), (Mono::NEVER, None));
@@ -596,6 +617,48 @@ mod tests {
         let mut world = World::new();
         world.known("a", 5);
         world.doubts("b", "a", 4, true);
+        assert_eq!(world.state("a"), Some(Life::Alive));
+    }
+
+    #[test]
+    fn a_refusal_says_nothing_of_a_process_that_has_started_since() {
+        let mut world = World::new();
+        world.known("a", 5);
+        let since = world.now;
+        world.pass(Duration::from_millis(100));
+        world.known("a", 9);
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), since, true));
+        assert_eq!(world.state("a"), Some(Life::Alive));
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
+        assert_eq!(world.state("a"), Some(Life::Suspect));
+    }
+
+    #[test]
+    fn a_doubter_that_reaches_the_suspect_takes_its_word_back() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
+        world.live.take_facts();
+        world.linked("a", 1);
+        let said = world.live.take_facts();
+        let withdrawn = Value::of(&Suspicion { of: Hlc::ZERO, refused: false });
+        let published = |fact: &Fact| matches!(fact, Fact::Publish { value, .. } if *value == withdrawn);
+        assert!(said.iter().any(published), "{said:?}");
+        // Nor does it say so again.
+        world.linked("a", 2);
+        assert!(!world.live.take_facts().iter().any(published));
+    }
+
+    #[test]
+    fn whoever_was_taken_for_dead_lives_again_once_its_last_doubter_has_reached_it() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.doubts("b", "a", 5, true);
+        world.doubts("c", "a", 5, true);
+        assert_eq!(world.state("a"), Some(Life::Dead));
+        world.doubts("b", "a", 0, false);
+        assert_eq!(world.state("a"), Some(Life::Dead), "one of two doubts still");
+        world.doubts("c", "a", 0, false);
         assert_eq!(world.state("a"), Some(Life::Alive));
     }
 }

@@ -108,8 +108,8 @@ impl Gossip {
         self.overlay.on_disconnected(link);
     }
 
-    /// A dial failed: the member whose address it is, if it is one's.
-    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<NodeId> {
+    /// A dial failed: the member whose address it is, if it is one's, and since when it was under way.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<(NodeId, Mono)> {
         self.overlay.on_dial_failed(cx, addr)
     }
 

@@ -15,6 +15,7 @@ use crate::core::message::exchange::Confirm;
 use crate::core::node::Node;
 use crate::core::reading::{Quality, Reading};
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
+use crate::core::state::store::Share;
 use crate::core::state::system::{self, Forget, NodeInfo};
 use crate::core::time::Mono;
 use crate::core::view::Liveness as Life;
@@ -134,14 +135,29 @@ impl Node {
             version: self.params.software.clone(),
             left,
         };
-        self.publish(cx, system::node_channel(), Value::of(&info));
+        let channel = system::node_channel();
+        if self.scope_of(&channel) == Scope::Region && self.is_known_abroad() {
+            // It votes no more: other regions will hear nothing of it from now on, and must not hold it for what it was.
+            let gone = NodeInfo { left: true, ..info.clone() };
+            self.publish_scoped(cx, channel.clone(), Value::of(&gone), Scope::Global);
+        }
+        self.publish(cx, channel, Value::of(&info));
+    }
+
+    /// Whether the newest that other regions know of us is that we are there.
+    fn is_known_abroad(&self) -> bool {
+        let key = Key::new(self.me.node.clone(), system::node_channel());
+        let newest = self.store.words(&key, Share::Global).max_by_key(|entry| entry.stamp);
+        newest.is_some_and(|entry| entry.value.read::<NodeInfo>().is_ok_and(|info| !info.left))
     }
 
     /// A node that votes is known everywhere, another in its region alone: says who it is again when that has changed.
     pub(super) fn republish_scope(&mut self, cx: &mut Cx<'_>) {
         let key = Key::new(self.me.node.clone(), system::node_channel());
         let due = self.scope_of(&key.channel);
-        if self.store.get(&key).is_some_and(|entry| entry.scope != due) {
+        let changed = self.store.get(&key).is_some_and(|entry| entry.scope != due);
+        // What it said as a voter in an earlier life may have come back since.
+        if changed || (due == Scope::Region && self.is_known_abroad()) {
             self.publish_self(cx, false);
         }
     }

@@ -349,6 +349,11 @@ impl Node {
         &self.params
     }
 
+    /// The stamp at which it started, once it may issue any.
+    pub fn start(&self) -> Option<Hlc> {
+        self.start
+    }
+
     /// Its identity as a voter.
     pub fn identity(&self) -> &Voter {
         &self.me

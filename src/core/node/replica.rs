@@ -51,8 +51,8 @@ impl Node {
     }
 
     pub(super) fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: Addr, refused: bool) {
-        if let Some(node) = self.gossip.on_dial_failed(cx, &addr) {
-            self.liveness.on_dial_failed(cx, &self.me.node, &node, refused);
+        if let Some((node, since)) = self.gossip.on_dial_failed(cx, &addr) {
+            self.liveness.on_dial_failed(cx, &self.me.node, &node, since, refused);
         }
     }
 

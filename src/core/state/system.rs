@@ -39,7 +39,8 @@ pub struct NodeInfo {
 /// `@suspect/<node>`: a neighbour doubts the life of the node whose `@node` carries this stamp.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspicion {
-    /// The suspect's newest `@node` stamp known to the doubter; void as soon as a newer one is known.
+    /// The suspect's newest `@node` stamp known to the doubter; void as soon as a newer one is known. Zero where the
+    /// doubter has reached it since: a suspect in another region does not hear of its doubters, and cannot object.
     pub of: Hlc,
     /// True if the suspect's host refused the connection: nobody listens there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -29,6 +29,10 @@ impl Cluster {
         if key.origin != self.members[m].id {
             return self.oracles.arrivals.held(now, m, key, entry);
         }
+        let member = &self.members[m];
+        if member.node.as_ref().is_some_and(|node| node.start() >= Some(entry.stamp)) {
+            return; // It comes back from those who held it all the while.
+        }
         self.oracles.spread.updates += 1;
         if self.oracles.arrivals.is_due(now) {
             self.settle_arrivals();

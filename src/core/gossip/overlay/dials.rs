@@ -59,9 +59,9 @@ impl Dials {
         self.all.retain(|_, dial| dial.link != Some(link));
     }
 
-    /// A dial failed: who was thought to be there, if this is a dial of ours.
-    pub fn on_failed(&mut self, addr: &Addr) -> Option<Option<NodeId>> {
-        self.all.remove(addr).map(|dial| dial.node)
+    /// A dial failed: who was thought to be there, and since when it was dialed, if this is a dial of ours.
+    pub fn on_failed(&mut self, addr: &Addr) -> Option<(Option<NodeId>, Mono)> {
+        self.all.remove(addr).map(|dial| (dial.node, dial.since))
     }
 
     /// This address is our own.

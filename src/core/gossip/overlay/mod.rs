@@ -156,13 +156,14 @@ impl Overlay {
         self.due = Mono::ZERO;
     }
 
-    /// A dial failed: to whom, if the address is still that member's.
-    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<NodeId> {
-        let node = self.dials.on_failed(addr)?;
+    /// A dial failed: to whom, and since when it was under way, if the address is still that member's.
+    pub fn on_dial_failed(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Option<(NodeId, Mono)> {
+        let (node, since) = self.dials.on_failed(addr)?;
         let wait = cx.rng.between(self.params.gossip.redial_min / 2, self.params.gossip.redial_min * 3 / 2);
         self.pick_due = self.pick_due.max(cx.now.mono + wait);
         self.due = Mono::ZERO;
-        node.filter(|node| self.members.get(node).is_some_and(|known| known.addr == *addr))
+        let node = node.filter(|node| self.members.get(node).is_some_and(|known| known.addr == *addr));
+        node.map(|node| (node, since))
     }
 
     /// This address is our own.
