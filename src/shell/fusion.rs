@@ -302,8 +302,9 @@ impl Watcher {
         if !self.0.config.diagnose {
             return;
         }
+        let is_sensor = |channel: &Channel| !channel.is_system() && !self.0.node.params().fusion.excludes(channel);
         for (channel, reading) in readings {
-            let Some(value) = reading.value.filter(|_| reading.quality.is_good() && !channel.is_system()) else {
+            let Some(value) = reading.value.filter(|_| reading.quality.is_good() && is_sensor(channel)) else {
                 continue;
             };
             let peers = self.peers(channel).await;

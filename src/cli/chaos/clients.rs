@@ -28,7 +28,7 @@ const LOOK_ROWS: u64 = 50;
 /// One read in so many is followed by a look at what the checkpoint holds.
 const LOOKED_INTO: f64 = 0.2;
 /// Where the clients write.
-const CHANNELS: &str = "chaos/";
+const CHANNELS: &str = "sensorctl-chaos/";
 
 /// Takes down what clients see and what is done to the cluster.
 #[derive(Clone, Default)]

@@ -74,6 +74,8 @@ pub struct Live {
     pub done: AtomicU64,
 }
 
+/// What the channels that are written begin with. By default, no node takes such a channel for a sensor.
+const CHANNELS: &str = "sensorctl-load";
 /// Time for connections and watchers to stand before the first operation is due.
 const NOTICE_US: u64 = 100_000;
 /// How long watchers may take to see the last of what was acknowledged.
@@ -144,12 +146,13 @@ fn pace_out(job: &Job, queues: Vec<mpsc::UnboundedSender<Op>>, begun_us: u64, st
 async fn work(job: Arc<Job>, addr: String, ops: Ops, tell: mpsc::UnboundedSender<Outcome>, begun_us: u64) {
     let mut conn = Conn::new(addr);
     let put = format!("/v1/readings?ack={}&timeout_ms={}", job.ack, job.patience.as_millis());
+    let get = format!("/v1/readings?pattern={CHANNELS}/*");
     loop {
         let Some(op) = ops.lock().await.recv().await else { return };
         let sent_us = machine_micros().saturating_sub(begun_us);
         let result = match op.kind {
             Kind::Put => conn.ask(Method::POST, &put, body(&job, &op), job.patience).await,
-            Kind::Get => conn.ask(Method::GET, "/v1/readings?pattern=load%2F*", Vec::new(), job.patience).await,
+            Kind::Get => conn.ask(Method::GET, &get, Vec::new(), job.patience).await,
             Kind::Read => {
                 let path = "/v1/checkpoints/latest?linearizable=true";
                 conn.ask(Method::GET, path, Vec::new(), job.patience).await
@@ -168,7 +171,7 @@ fn body(job: &Job, op: &Op) -> Vec<u8> {
     let note = if job.payload > 0 { format!(",\"note\":\"{}\"", "x".repeat(job.payload)) } else { String::new() };
     let reading = |number: u64| {
         let (channel, value) = (job.channel(number), job.base + number);
-        format!("{{\"channel\":\"load/{channel}\",\"value\":{value}{note}}}")
+        format!("{{\"channel\":\"{CHANNELS}/{channel}\",\"value\":{value}{note}}}")
     };
     let readings: Vec<String> = (op.first..op.first + op.batch as u64).map(reading).collect();
     format!("[{}]", readings.join(",")).into_bytes()
@@ -190,7 +193,7 @@ struct WatchedSoFar {
 impl Watcher {
     async fn start(addr: &str, base: u64) -> Result<Self, CliError> {
         let mut conn = Conn::new(addr.to_owned());
-        let opened = conn.events("/v1/watch?pattern=load%2F*").await;
+        let opened = conn.events(&format!("/v1/watch?pattern={CHANNELS}/*")).await;
         let mut events = opened
             .map_err(|trouble| CliError::unreachable(format!("{addr} cannot be watched: {}", trouble.as_str())))?;
         let seen = Arc::new(Mutex::new(WatchedSoFar::default()));
@@ -267,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_reading_is_known_by_its_value() {
-        let event = "event: reading\ndata: {\"node\":\"gw-1\",\"channel\":\"load/1\",\"value\":1042.0,\"unit\":null}";
+        let event =
+            "event: reading\ndata: {\"node\":\"gw-1\",\"channel\":\"sensorctl-load/1\",\"value\":1042.0,\"unit\":null}";
         let watched = Mutex::new(WatchedSoFar::default());
         note(&watched, event, 1000);
         note(&watched, "event: missed\ndata: 7", 1000);

@@ -38,7 +38,9 @@ use stats::{Convergence, Latency, histogram, record};
 #[command(
     after_help = "Operations are due at fixed times whether or not earlier ones were answered. The corrected latency \
     counts from when an operation was due, the uncorrected from when it was sent; where they differ, it is the \
-    uncorrected that flatters. Ctrl-C prints what was measured so far."
+    uncorrected that flatters. Ctrl-C prints what was measured so far. What is written goes to channels \
+    sensorctl-load/0, sensorctl-load/1, … of the nodes that are asked; they take no part in `fuse` (see exclude in \
+    configs/node.toml), and expire with `retain`."
 )]
 pub struct LoadArgs {
     /// Readings a second; an operation that is no put counts as one

@@ -175,7 +175,8 @@ impl GroupRef<'_> {
     }
 }
 
-/// The groups of a sensor that measures in `unit`: that of its quantity first, then those that rules make.
+/// The groups of a sensor that measures in `unit`: that of its quantity first, then those that rules make; none of a
+/// channel that is no sensor.
 pub(super) fn places<'a>(
     rules: &'a Rules,
     node: &'a NodeId,
@@ -191,7 +192,9 @@ pub(super) fn places<'a>(
         };
         (place, Some(rule))
     };
-    std::iter::once((GroupRef { quantity, unit, rule: None }, None)).chain(rules.groups_of(node, channel).map(by_rule))
+    let all = std::iter::once((GroupRef { quantity, unit, rule: None }, None));
+    let is_sensor = !rules.excludes(channel);
+    all.chain(rules.groups_of(node, channel).map(by_rule)).filter(move |_| is_sensor)
 }
 
 /// A reading as a member of the group of its quantity.
@@ -292,6 +295,19 @@ mod tests {
         assert_eq!(groups.estimate(&key, None, NOW).n, 3);
         groups.remove(&Sensor { node: node("c"), channel: Channel::new("temp").unwrap() });
         assert_eq!(subjects(&groups), [of("hum", "us"), of("temp", "eu")]);
+    }
+
+    #[test]
+    fn a_channel_that_is_no_sensor_takes_part_in_nothing() {
+        let all = GroupRule { name: "all".into(), channels: vec!["**".into()], ..GroupRule::default() };
+        let params = FusionParams { groups: vec![all], ..FusionParams::default() };
+        let mut groups = Groups::new(Rules::new(params).unwrap());
+        put(&mut groups, "eu", "a", "sensorctl-load/7", 1e9, "°C");
+        assert!(groups.subjects().is_empty());
+        put(&mut groups, "eu", "a", "7", 20.0, "°C");
+        put(&mut groups, "eu", "a", "sensorctl-load/7", 1e9, "°C");
+        assert_eq!(subjects(&groups).len(), 2, "that of its quantity, and the rule's");
+        assert!(groups.subjects().iter().all(|(key, region)| groups.len_of(key, region.as_ref()) == 1));
     }
 
     #[test]

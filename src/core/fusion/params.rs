@@ -33,6 +33,9 @@ pub struct FusionParams {
     /// What is known of sensors; the first that names a sensor counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sensors: Vec<SensorRule>,
+    /// Channels that are no sensors, as globs: they take part in nothing, whatever a group names.
+    #[serde(skip_serializing_if = "is_default_exclude")]
+    pub exclude: Vec<String>,
 }
 
 impl Default for FusionParams {
@@ -44,6 +47,7 @@ impl Default for FusionParams {
             method: Method::default(),
             groups: Vec::new(),
             sensors: Vec::new(),
+            exclude: vec!["sensorctl-*/*".into()],
         }
     }
 }
@@ -58,6 +62,10 @@ fn is_default_walk(value: &f64) -> bool {
 
 fn is_default_coverage(value: &f64) -> bool {
     *value == FusionParams::default().coverage
+}
+
+fn is_default_exclude(value: &[String]) -> bool {
+    *value == FusionParams::default().exclude
 }
 
 /// A group of sensors that measure the same thing.
@@ -121,6 +129,7 @@ pub struct Rules {
     params: FusionParams,
     groups: Vec<Compiled>,
     sensors: Vec<Pattern>,
+    exclude: Vec<Glob>,
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +161,11 @@ impl Rules {
             };
             groups.push(Compiled { channels: globs(&rule.channels)?, nodes: globs(&rule.nodes)? });
         }
+        let exclude = params.exclude.iter().map(|text| {
+            let rule = "exclude".to_owned();
+            Glob::new(text).map_err(|e| RuleError { rule, why: format!("{text:?} is no glob: {}", e.msg) })
+        });
+        let exclude = exclude.collect::<Result<Vec<_>, _>>()?;
         let mut sensors = Vec::new();
         for rule in &params.sensors {
             let error = |why: String| RuleError { rule: format!("sensors {:?}", rule.sensors), why };
@@ -173,12 +187,17 @@ impl Rules {
                 why: "walk and coverage must be positive, and 1000 at most".into(),
             });
         }
-        Ok(Self { params, groups, sensors })
+        Ok(Self { params, groups, sensors, exclude })
     }
 
     /// What they were made of.
     pub fn params(&self) -> &FusionParams {
         &self.params
+    }
+
+    /// Whether a channel is no sensor and takes part in nothing.
+    pub fn excludes(&self, channel: &Channel) -> bool {
+        self.exclude.iter().any(|glob| glob.matches_with(channel.as_str(), OPTIONS))
     }
 
     /// The group rules that name a sensor.
@@ -235,6 +254,9 @@ mod tests {
         assert!(refused(vec![hall.clone(), hall.clone()], vec![]).contains("a name of its own"));
         assert!(refused(vec![GroupRule { channels: vec!["[".into()], ..hall.clone() }], vec![]).contains("is no glob"));
         assert!(refused(vec![GroupRule { channels: vec![], ..hall }], vec![]).contains("channels is empty"));
+        let exclude = vec!["load/[".to_owned()];
+        let wrong = Rules::new(FusionParams { exclude, ..FusionParams::default() }).unwrap_err().to_string();
+        assert!(wrong.starts_with("exclude: \"load/[\" is no glob"), "{wrong}");
         let sensor = SensorRule { sensors: "temp".into(), min: Some(2.0), max: Some(1.0), ..SensorRule::default() };
         assert_eq!(refused(vec![], vec![sensor]), "sensors \"temp\": min must be below max");
     }

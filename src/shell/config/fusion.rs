@@ -37,11 +37,12 @@ pub(super) fn check(raw: &RawNode, mut add: impl FnMut(&str, String)) -> (Rules,
         method: r.method,
         groups: r.group.clone(),
         sensors: r.sensor.clone(),
+        exclude: r.exclude.clone(),
     };
     let rules = match Rules::new(params) {
         Ok(rules) => rules,
         Err(error) => {
-            let key = if error.rule.starts_with("group") { "group" } else { "sensor" };
+            let key = error.rule.split(' ').next().filter(|key| ["group", "exclude"].contains(key)).unwrap_or("sensor");
             add(key, format!("is refused: {error}"));
             Rules::default()
         }

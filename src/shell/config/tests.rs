@@ -155,6 +155,8 @@ fn a_unit_that_does_not_convert_to_its_groups_names_both() {
     let twice = text.replace("hPa", "K").replace("[\"**/temp\"]", "[]");
     assert!(error(&twice).contains("channels is empty"), "{}", error(&twice));
     assert!(error(&format!("{WHOLE}[fusion]\ncoverage = 0.0\n")).contains("fusion.coverage is 0"));
+    let said = error(&format!("{WHOLE}[fusion]\nexclude = [\"[\"]\n"));
+    assert!(said.contains("fusion.exclude is refused"), "{said}");
 }
 
 #[test]
