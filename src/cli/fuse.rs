@@ -8,8 +8,9 @@ use futures_util::StreamExt;
 use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, chain};
+use crate::cli::flat;
 use crate::cli::get::encode;
-use crate::cli::output::{self, Column, Format, Rows, duration_ms, number, or_dash, text, value_text};
+use crate::cli::output::{self, Column, Format, Rows, duration_ms, json_line, number, or_dash, text, value_text};
 use crate::shell::http::model::{ContributionRow, EstimateRow, Estimates};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,8 +64,30 @@ fn query(args: &FuseArgs) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("&")
 }
 
+/// Columns of `--watch -o csv`.
+const FIELDS: &[&str] = &[
+    "quantity",
+    "group",
+    "region",
+    "value",
+    "unit",
+    "sigma",
+    "interval",
+    "n",
+    "used",
+    "rejected",
+    "stale",
+    "tolerates",
+    "status",
+    "smoothed_value",
+    "smoothed_sigma",
+];
+
 async fn watch(cx: &Context, client: &Client, args: &FuseArgs) -> Result<(), CliError> {
     let response = client.stream(&format!("/v1/fuse/watch?{}", query(args))).await?;
+    if cx.format == Format::Csv {
+        println!("{}", FIELDS.join(","));
+    }
     let mut bytes = response.bytes_stream();
     let mut buffer = Vec::new();
     loop {
@@ -74,8 +97,9 @@ async fn watch(cx: &Context, client: &Client, args: &FuseArgs) -> Result<(), Cli
             let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) else { continue };
             let Ok(row) = serde_json::from_str::<EstimateRow>(data) else { continue };
             match cx.format {
-                Format::Table | Format::Wide | Format::Csv => println!("{}", line(&row)),
-                Format::Json | Format::Ndjson => println!("{data}"),
+                Format::Table | Format::Wide => println!("{}", line(&row)),
+                Format::Json | Format::Ndjson => println!("{}", json_line("sensorctl/fuse-watch/v1", &row)),
+                Format::Csv => print!("{}", flat::csv_row(FIELDS, &row)),
             }
         }
         match bytes.next().await {

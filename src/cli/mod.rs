@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod context;
 mod doctor;
+mod flat;
 mod forget;
 mod fuse;
 mod get;

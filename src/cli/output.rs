@@ -7,6 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::cli::error::CliError;
+use crate::cli::flat;
 
 /// Formats of `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -20,7 +21,7 @@ pub enum Format {
     Json,
     /// One JSON object a line and row.
     Ndjson,
-    /// Comma-separated values with a header.
+    /// The same as comma-separated values with a header.
     Csv,
 }
 
@@ -50,7 +51,7 @@ pub const fn number(name: &'static str) -> Column {
 }
 
 impl Column {
-    /// Only with `-o wide` and `-o csv`.
+    /// Only with `-o wide`.
     pub const fn wide(self) -> Self {
         Self { wide: true, ..self }
     }
@@ -96,18 +97,9 @@ impl Rows {
         let align = if self.columns[column].right { CellAlignment::Right } else { CellAlignment::Left };
         Cell::new(content).set_alignment(align)
     }
-
-    fn write_csv(&self, out: &mut impl Write) -> io::Result<()> {
-        let mut csv = csv::Writer::from_writer(out);
-        csv.write_record(self.columns.iter().map(|column| column.name.replace(' ', "_")))?;
-        for row in &self.rows {
-            csv.write_record(row)?;
-        }
-        csv.flush()
-    }
 }
 
-/// Prints a result: `whole` as JSON, `items` as its rows in NDJSON, `rows` as table or CSV.
+/// Prints a result: `whole` as JSON, `items` as its rows in NDJSON and CSV, `rows` as a table.
 ///
 /// # Errors
 /// If stdout cannot be written.
@@ -130,9 +122,20 @@ pub fn print<T: Serialize, I: Serialize>(
                 writeln!(out)?;
             }
         }
-        Format::Csv => rows().write_csv(&mut out)?,
+        Format::Csv => flat::write_csv(&mut out, items).map_err(io::Error::from)?,
     }
     Ok(out.flush()?)
+}
+
+/// A line of a stream of JSON, which has no document around it: it names its schema itself.
+pub fn json_line<T: Serialize>(schema: &'static str, row: &T) -> String {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        schema: &'static str,
+        #[serde(flatten)]
+        row: &'a T,
+    }
+    serde_json::to_string(&Line { schema, row }).expect("a row is JSON")
 }
 
 /// A duration in milliseconds for people: three digits and a unit.
@@ -196,16 +199,6 @@ mod tests {
     fn a_table_is_plain_columns() {
         assert_eq!(sample().to_table(false), "NODE   ENTRIES\ngw-1         7\ngw-22    12345");
         assert!(sample().to_table(true).contains("127.0.0.1:7402"));
-    }
-
-    #[test]
-    fn csv_has_every_column() {
-        let mut out = Vec::new();
-        sample().write_csv(&mut out).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "node,entries,addr\ngw-1,7,127.0.0.1:7401\ngw-22,12345,127.0.0.1:7402\n"
-        );
     }
 
     #[test]

@@ -17,9 +17,11 @@ use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::get::encode;
-use crate::cli::output::{self, Column, Rows, number, text, value_text};
+use crate::cli::output::{self, value_text};
 use crate::cli::watch::{Events, Watched};
+use crate::core::time::Wall;
 use crate::shell::http::model::{Checkpoints, ReadingRow, Readings};
+use crate::shell::http::rfc3339;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// More lines than this cannot be told apart.
@@ -82,7 +84,7 @@ pub async fn run(cx: &Context, args: PlotArgs) -> Result<(), CliError> {
         return draw(&lines);
     }
     let plot = Plot { schema: "sensorctl/plot/v1", series: lines.into_values().collect() };
-    output::print(cx.format, &plot, &plot.series, || rows(&plot.series))
+    output::print(cx.format, &plot, &points(&plot.series), || unreachable!("people are shown a chart"))
 }
 
 /// What the newest checkpoints hold, oldest first, and what is held now.
@@ -142,17 +144,28 @@ fn add(lines: &mut Lines, row: &ReadingRow) {
     }
 }
 
-fn rows(series: &[Series]) -> Rows {
-    const COLUMNS: &[Column] = &[text("time"), text("node"), text("channel"), number("value"), text("unit")];
-    let mut rows = Rows::new(COLUMNS);
-    for line in series {
-        for (at, value) in &line.points {
-            let time = Timestamp::from_millisecond(*at).map(|time| time.to_string()).unwrap_or_default();
-            let unit = line.unit.clone().unwrap_or_default();
-            rows.push(vec![time, line.node.clone(), line.channel.clone(), value.to_string(), unit]);
-        }
+/// One point of a line, as a row.
+#[derive(Serialize)]
+struct Point<'a> {
+    time: String,
+    node: &'a str,
+    channel: &'a str,
+    value: f64,
+    unit: Option<&'a str>,
+}
+
+fn points(series: &[Series]) -> Vec<Point<'_>> {
+    let mut points = Vec::new();
+    for Series { node, channel, unit, points: line } in series {
+        points.extend(line.iter().map(|(at, value)| Point {
+            time: rfc3339(Wall::from_millis(u64::try_from(*at).unwrap_or_default())),
+            node,
+            channel,
+            value: *value,
+            unit: unit.as_deref(),
+        }));
     }
-    rows
+    points
 }
 
 fn draw(lines: &Lines) -> Result<(), CliError> {

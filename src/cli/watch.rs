@@ -8,8 +8,9 @@ use futures_util::StreamExt;
 use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, chain};
+use crate::cli::flat;
 use crate::cli::get::encode;
-use crate::cli::output::{Format, or_dash, value_text};
+use crate::cli::output::{Format, json_line, or_dash, value_text};
 use crate::shell::http::model::ReadingRow;
 
 #[derive(Args)]
@@ -31,12 +32,12 @@ pub async fn run(cx: &Context, args: WatchArgs) -> Result<(), CliError> {
     let mut events = Events::open(&client, &args.pattern, args.initial).await?;
     let mut out = std::io::stdout();
     if cx.format == Format::Csv {
-        writeln!(out, "time,node,region,channel,value,unit,sigma,quality")?;
+        writeln!(out, "{}", FIELDS.join(","))?;
     }
     while left > 0 {
         match events.next().await? {
             Watched::Reading(row) => {
-                writeln!(out, "{}", line(cx.format, &row))?;
+                write!(out, "{}", line(cx.format, &row))?;
                 out.flush()?;
                 left -= 1;
             }
@@ -46,21 +47,20 @@ pub async fn run(cx: &Context, args: WatchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Columns of `-o csv`: a stream cannot wait for what its rows will have.
+const FIELDS: &[&str] =
+    &["time", "node", "region", "channel", "value", "unit", "sigma", "quality", "note", "stamp", "age_ms"];
+
 fn line(format: Format, row: &ReadingRow) -> String {
     match format {
-        Format::Json | Format::Ndjson => serde_json::to_string(row).expect("a row is JSON"),
-        Format::Csv => {
-            let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-            let unit = row.unit.as_deref().unwrap_or_default();
-            let (value, sigma) = (number(row.value), number(row.sigma));
-            format!("{},{},{},{},{value},{unit},{sigma},{}", row.time, row.node, row.region, row.channel, row.quality)
-        }
+        Format::Json | Format::Ndjson => json_line("sensorctl/watch/v1", row) + "\n",
+        Format::Csv => flat::csv_row(FIELDS, row),
         Format::Table | Format::Wide => {
             let value = or_dash(row.value.map(|value| value_text(value, row.sigma)));
             let clock = row.time.get(11..23).unwrap_or(&row.time);
             let note = row.note.as_ref().map(|note| format!("  {}: {note}", row.quality)).unwrap_or_default();
             let unit = row.unit.as_deref().unwrap_or_default();
-            format!("{clock}  {:<12} {:<28} {value:>16} {unit}{note}", row.node, row.channel)
+            format!("{clock}  {:<12} {:<28} {value:>16} {unit}{note}\n", row.node, row.channel)
         }
     }
 }
@@ -123,6 +123,17 @@ fn parse(event: &str) -> Option<Watched> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_for_programs_name_their_schema_and_hold_plain_values() {
+        let text = r#"{"node":"gw-1","region":"eu","channel":"temp","value":21.5,"unit":"a,b","sigma":null,
+            "quality":"good","stamp":"1.0","time":"2026-01-01T00:00:00.000Z","age_ms":1500}"#;
+        let row: ReadingRow = serde_json::from_str(text).unwrap();
+        let json = line(Format::Json, &row);
+        assert!(json.starts_with(r#"{"schema":"sensorctl/watch/v1","node":"gw-1","region":"eu","#), "{json}");
+        assert_eq!(json.lines().count(), 1);
+        assert_eq!(line(Format::Csv, &row), "2026-01-01T00:00:00.000Z,gw-1,eu,temp,21.5,\"a,b\",,good,,1.0,1500\n");
+    }
 
     #[test]
     fn events_are_read_and_comments_are_not() {

@@ -35,7 +35,7 @@ fn a_cluster_answers_every_verb_and_goes_on_after_a_stop() {
     assert!(latest["checkpoint"]["index"].as_u64().unwrap() >= index, "{latest}");
     assert_eq!(latest["node"].as_str(), c.json(&["leader"])["leader"].as_str(), "the leader answers");
     let csv = c.ok(&["get", "*:temp", "-o", "csv"]);
-    assert!(csv.starts_with("node,channel,value,unit,") && csv.lines().count() == 4, "{csv}");
+    assert!(csv.starts_with("node,region,channel,value,unit,") && csv.lines().count() == 4, "{csv}");
     assert_eq!(c.ok(&["watch", "gw-3:temp", "--count", "3", "-o", "ndjson"]).lines().count(), 3);
     c.ok(&["wait", "converged"]);
     assert!(c.ok(&["cluster", "list"]).contains("test"));

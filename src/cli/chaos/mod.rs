@@ -276,7 +276,7 @@ impl Found {
 
     fn print(&self, cx: &Context) -> Result<(), CliError> {
         const COLUMNS: &[Column] = &[text("operation"), number("answered"), number("unanswered")];
-        output::print(cx.format, self, &self.violations, || {
+        output::print(cx.format, self, std::slice::from_ref(self), || {
             let mut rows = Rows::new(COLUMNS);
             for (kind, operations) in &self.operations {
                 rows.push(vec![(*kind).to_owned(), operations.answered.to_string(), operations.unanswered.to_string()]);

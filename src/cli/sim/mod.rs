@@ -291,7 +291,7 @@ impl Found {
             number("answers"),
             number("violations"),
         ];
-        output::print(cx.format, self, &self.violations, || {
+        output::print(cx.format, self, std::slice::from_ref(self), || {
             let mut rows = Rows::new(COLUMNS);
             rows.push(vec![
                 self.scenario.clone(),
