@@ -74,7 +74,7 @@ pub fn rows(readings: &[ReadingRow]) -> Rows {
 
 fn cells(reading: &ReadingRow) -> Vec<String> {
     vec![
-        reading.node.clone(),
+        whose(reading),
         reading.channel.clone(),
         or_dash(reading.value.map(|value| value_text(value, reading.sigma))),
         reading.unit.clone().unwrap_or_default(),
@@ -88,6 +88,14 @@ fn cells(reading: &ReadingRow) -> Vec<String> {
     ]
 }
 
+/// Its gateway, and in what way that is not there: what such a one said last may be good and is old.
+fn whose(reading: &ReadingRow) -> String {
+    match reading.liveness.as_deref() {
+        None | Some("alive") => reading.node.clone(),
+        Some(other) => format!("{} ({other})", reading.node),
+    }
+}
+
 fn counted(readings: u64) -> String {
     if readings == 1 { "1 reading".into() } else { format!("{readings} readings") }
 }
@@ -95,6 +103,18 @@ fn counted(readings: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reading_of_a_dead_gateway_says_so_beside_its_age() {
+        let text = r#"{"node":"gw-3","region":"main","channel":"temp","value":21.5,"unit":"°C","sigma":null,
+            "quality":"good","stamp":"0.0","time":"2026-01-01T00:00:00Z","age_ms":34000}"#;
+        let row: ReadingRow = serde_json::from_str(text).unwrap();
+        let dead = ReadingRow { liveness: Some("dead".into()), ..row.clone() };
+        let table = rows(&[row, dead]).to_table(false);
+        let lines: Vec<&str> = table.lines().skip(1).collect();
+        assert!(lines[0].starts_with("gw-3  ") && lines[1].starts_with("gw-3 (dead)"), "{table}");
+        assert!(lines[1].contains("34 s"), "{table}");
+    }
 
     #[test]
     fn a_pattern_survives_a_query() {

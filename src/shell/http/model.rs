@@ -184,6 +184,10 @@ pub struct ReadingRow {
     pub time: String,
     /// Time since then.
     pub age_ms: u64,
+    /// Whether its gateway is there, as the node that answers takes it: `alive`, `suspect`, `dead` or `left`. Absent where
+    /// that was not asked: in checkpoints, and for a change that has just come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<String>,
 }
 
 /// One element of `POST /v1/readings` (an object or an array of them).

@@ -16,6 +16,7 @@ use crate::core::reading::{Quality, Reading};
 use crate::core::state::entry::{Key, Scope};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
+use crate::core::view::Liveness;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{PushReading, PutReply, ReadingRow, Readings};
 use crate::shell::http::{Api, checkpoints, forward, rows};
@@ -79,9 +80,16 @@ pub(super) fn matching(node: &Node, pattern: &Pattern, now: Wall) -> Vec<Reading
             if !pattern.matches(region, key.origin.as_str(), key.channel.as_str()) {
                 return None;
             }
-            rows::reading_row(&key.to_key(), entry, region, now)
+            let row = rows::reading_row(&key.to_key(), entry, region, now)?;
+            Some(ReadingRow { liveness: liveness(node, key.origin), ..row })
         })
         .collect()
+}
+
+/// Whether a reading's gateway is there; a node that answers is.
+fn liveness(node: &Node, origin: &NodeId) -> Option<String> {
+    let life = if *origin == node.params().node { Some(Liveness::Alive) } else { node.life_of(origin) };
+    life.map(|life| life.as_str().to_owned())
 }
 
 /// Which region an origin belongs to, as its `@node` says.

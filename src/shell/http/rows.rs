@@ -47,6 +47,7 @@ pub(super) fn reading_row(key: &Key, entry: &Entry, region: &str, now: Wall) -> 
         stamp: entry.stamp.to_string(),
         time: rfc3339(reading.time),
         age_ms: now.millis_after(reading.time).max(0) as u64,
+        liveness: None,
     })
 }
 
