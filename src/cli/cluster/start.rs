@@ -44,11 +44,11 @@ pub struct StartArgs {
     /// Regions, for hierarchical mode
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..=100))]
     regions: Option<u16>,
-    /// Run all nodes in this one process
+    /// Run all nodes in this one process; they end with it, so that there is nothing to --detach
     #[arg(long)]
     in_process: bool,
-    /// Return once the cluster is healthy and leave it running
-    #[arg(long, conflicts_with = "in_process")]
+    /// Return once the cluster is healthy and leave it running, in processes of its own (not with --in-process)
+    #[arg(long)]
     detach: bool,
     /// Where ports begin: peers from one above, APIs a hundred above those
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u16).range(1024..=60000))]
@@ -59,6 +59,7 @@ pub struct StartArgs {
 }
 
 pub fn run(cx: &Context, args: StartArgs) -> Result<(), CliError> {
+    check(&args)?;
     let config = as_it_has_become(cx, configuration(cx, &args)?)?;
     let cluster = prepare(cx, &config, &args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -67,6 +68,17 @@ pub fn run(cx: &Context, args: StartArgs) -> Result<(), CliError> {
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+fn check(args: &StartArgs) -> Result<(), CliError> {
+    if args.in_process && args.detach {
+        let why = "--detach leaves processes behind, and with --in-process there is none but this one";
+        return Err(CliError::usage(why).hint(
+            "leave out --in-process; or leave out --detach, let the shell run it in the background (`… --in-process &`), \
+             and wait with `sensorctl wait`",
+        ));
+    }
+    Ok(())
 }
 
 /// The configuration of the cluster that was made from the one asked for, with the nodes that have come and gone since.
