@@ -16,14 +16,14 @@ use crate::shell::http::model::{PushReading, PutReply};
 pub struct PutArgs {
     /// The sensor, without a node: the node that is asked writes it as its own
     channel: String,
-    /// The value
-    #[arg(allow_negative_numbers = true)]
-    value: f64,
+    /// The value; left out with `--quality bad`, there is none
+    #[arg(allow_negative_numbers = true, value_parser = finite, required_unless_present = "quality")]
+    value: Option<f64>,
     /// Unit of value and sigma
     #[arg(long)]
     unit: Option<String>,
     /// Standard uncertainty
-    #[arg(long)]
+    #[arg(long, value_parser = finite)]
     sigma: Option<f64>,
     /// good, uncertain or bad
     #[arg(long, value_parser = ["good", "uncertain", "bad"])]
@@ -39,9 +39,20 @@ pub struct PutArgs {
     timeout: f64,
 }
 
+/// A value or an uncertainty.
+fn finite(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite());
+    value.ok_or_else(|| {
+        "a reading must be a finite number; if the sensor gave none, leave the value out and say --quality bad".into()
+    })
+}
+
 pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
     if !(0.0..=120.0).contains(&args.timeout) {
         return Err(CliError::usage(format!("--timeout {} is not between 0 and 120", args.timeout)));
+    }
+    if args.value.is_none() && args.quality.as_deref() != Some("bad") {
+        return Err(CliError::usage("a reading without a value must be of --quality bad"));
     }
     let client = cx.client()?;
     let timeout = Duration::from_secs_f64(args.timeout);
@@ -58,4 +69,18 @@ pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
         }
         rows
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_finite_number_is_refused_in_words_that_say_what_to_do() {
+        assert_eq!((finite("21.5"), finite("-1e3")), (Ok(21.5), Ok(-1000.0)));
+        for text in ["NaN", "inf", "-inf", "1e999", "warm"] {
+            let said = finite(text).unwrap_err();
+            assert!(said.contains("must be a finite number") && said.contains("--quality bad"), "{text}: {said}");
+        }
+    }
 }

@@ -70,7 +70,7 @@ pub enum ReadingError {
     #[error("sigma is {0}; it must not be negative")]
     NegativeSigma(f64),
     /// Good quality without a value.
-    #[error("a reading of quality good needs a value")]
+    #[error("a reading of quality good needs a value; one of quality bad says that its source gave none")]
     NoValue,
     /// Unit or note over its bound.
     #[error("{field} has {len} bytes; at most {max} are allowed")]

@@ -168,7 +168,7 @@ impl Asker {
         for value in self.first.. {
             let reading = PushReading {
                 channel: channel.clone(),
-                value: value as f64,
+                value: Some(value as f64),
                 unit: None,
                 sigma: None,
                 quality: None,

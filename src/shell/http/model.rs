@@ -196,8 +196,9 @@ pub struct ReadingRow {
 pub struct PushReading {
     /// The sensor, without node or region.
     pub channel: String,
-    /// The value.
-    pub value: f64,
+    /// The value; absent or null if the source gave none, with quality `bad`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
     /// Unit of value and sigma.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,

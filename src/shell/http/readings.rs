@@ -200,8 +200,11 @@ pub fn parse_reading(pushed: PushReading, now: Wall) -> Result<(Channel, Reading
             Wall::from_millis(u64::try_from(time.as_millisecond()).map_err(|_| "time lies before 1970".to_owned())?)
         }
     };
+    if pushed.value.is_none() && quality != Quality::Bad {
+        return Err("a reading without a value must be of quality bad, which says that its source gave none".into());
+    }
     let reading =
-        Reading { value: Some(pushed.value), unit: pushed.unit, sigma: pushed.sigma, quality, note: pushed.note, time };
+        Reading { value: pushed.value, unit: pushed.unit, sigma: pushed.sigma, quality, note: pushed.note, time };
     reading.check().map_err(|error| error.to_string())?;
     Ok((channel, reading))
 }
@@ -224,12 +227,21 @@ mod tests {
     #[test]
     fn a_bad_reading_says_which_and_why() {
         let error = |body: &str| parse_readings(body.as_bytes(), NOW).unwrap_err();
-        assert!(error(r#"[{"channel":"a","value":1},{"channel":"b"}]"#).contains("reading 2: missing field `value`"));
+        assert!(
+            error(r#"[{"channel":"a","value":1},{"channel":"b"}]"#).contains("reading 2: a reading without a value")
+        );
+        assert!(error(r#"{"channel":"b","value":null,"quality":"uncertain"}"#).contains("must be of quality bad"));
         assert!(error(r#"{"channel":"a b","value":1}"#).contains("contains ' '"));
         assert!(error(r#"{"channel":"a","value":1,"quality":"fine"}"#).contains("none of good"));
         assert!(error("[]").contains("0 readings"));
         assert!(error("{").contains("not JSON"));
         assert!(error(r#"{"channel":"a","value":1,"time":"noon"}"#).contains("noon"));
+    }
+
+    #[test]
+    fn a_source_that_gave_no_value_says_so_by_a_bad_reading() {
+        let none = parse_readings(br#"{"channel":"temp","quality":"bad","note":"unplugged"}"#, NOW).unwrap();
+        assert_eq!((none[0].1.value, none[0].1.quality), (None, Quality::Bad));
     }
 
     #[test]
