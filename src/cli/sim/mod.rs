@@ -154,26 +154,25 @@ impl Spreading {
         })
     }
 
+    /// What was measured, and nothing of what was not.
     fn line(&self) -> String {
-        let number = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
-        format!(
-            "spreading: {} copies a node and update, {} bytes a node and second, held in its region after {} ms (p50) {} ms \
-             (p99), in others after {} ms (p50) {} ms (p99), death seen in {} ms (p50) {} ms (p99), {} false deaths, {} keys \
-             waiting at most, {} ms at most without a commit in a region, {} ms at the top, equal after {} ms",
-            number(self.copies, 3),
-            number(self.bytes_per_s, 0),
-            number(self.near_p50_ms, 1),
-            number(self.near_p99_ms, 1),
-            number(self.far_p50_ms, 1),
-            number(self.far_p99_ms, 1),
-            number(self.dead_p50_ms, 0),
-            number(self.dead_p99_ms, 0),
-            self.false_deaths,
-            self.waiting_max,
-            number(self.commit_gap_ms, 0),
-            number(self.global_gap_ms, 0),
-            number(self.equal_ms, 0)
-        )
+        let pair = |p50: Option<f64>, p99: Option<f64>, digits: usize| {
+            let p99 = p99.map(|p99| format!(" {p99:.digits$} ms (p99)")).unwrap_or_default();
+            p50.map(|p50| format!("{p50:.digits$} ms (p50){p99}"))
+        };
+        let parts = [
+            self.copies.map(|copies| format!("{copies:.3} copies a node and update")),
+            self.bytes_per_s.map(|bytes| format!("{bytes:.0} bytes a node and second")),
+            pair(self.near_p50_ms, self.near_p99_ms, 1).map(|times| format!("held in its region after {times}")),
+            pair(self.far_p50_ms, self.far_p99_ms, 1).map(|times| format!("in others after {times}")),
+            pair(self.dead_p50_ms, self.dead_p99_ms, 0).map(|times| format!("death seen in {times}")),
+            Some(format!("{} false deaths", self.false_deaths)),
+            Some(format!("{} keys waiting at most", self.waiting_max)),
+            self.commit_gap_ms.map(|ms| format!("{ms:.0} ms at most without a commit in a region")),
+            self.global_gap_ms.map(|ms| format!("{ms:.0} ms at the top")),
+            self.equal_ms.map(|ms| format!("equal after {ms:.0} ms")),
+        ];
+        format!("spreading: {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -358,4 +357,22 @@ fn list(cx: &Context) -> Result<(), CliError> {
         }
         rows
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_not_spoken_of() {
+        let spread = Spread { nodes: 3, counted_us: 1_000_000, ..Spread::default() };
+        let report = crate::sim::cluster::run(&Plan::draw(&calm(), 1, &Cut::default()), Trace::default());
+        let line = Spreading::of(&[Report { spread, ..report }]).expect("something was counted").line();
+        assert!(line.starts_with("spreading: ") && line.contains("0 false deaths"), "{line}");
+        assert!(!line.contains("- ms") && !line.contains("death seen") && !line.contains("copies"), "{line}");
+    }
+
+    fn calm() -> Scenario {
+        Scenario { duration_s: 0.5, ..Scenario::default() }
+    }
 }
