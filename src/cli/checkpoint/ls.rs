@@ -3,9 +3,9 @@
 use clap::Args;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::{Group, PATIENCE};
+use crate::cli::checkpoint::{Group, PATIENCE, taken_at};
 use crate::cli::error::CliError;
-use crate::cli::output::{self, Column, NONE, Rows, number, or_dash, text};
+use crate::cli::output::{self, Column, Rows, number, or_dash, text};
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
 
 #[derive(Args)]
@@ -44,8 +44,7 @@ pub fn rows(checkpoints: &[CheckpointRow]) -> Rows {
         rows.push(vec![
             row.index.to_string(),
             row.hash[..12].to_owned(),
-            // A genesis is made of names alone: every founder makes the same, at no time of its own.
-            if row.index == 0 && row.taken_at.starts_with("1970-01-01") { NONE.into() } else { row.taken_at.clone() },
+            taken_at(row.index, &row.taken_at),
             row.proposer.clone(),
             row.readings.to_string(),
             if row.body_held { "yes".into() } else { "no".into() },

@@ -15,8 +15,9 @@ use crate::cli::Context;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::get::encode;
+use crate::cli::output::NONE;
 use crate::core::ledger::document::Document;
-use crate::shell::http::model::Status;
+use crate::shell::http::model::{Latest, Status};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -88,9 +89,35 @@ impl Group {
     }
 }
 
-/// A checkpoint's document by index or hash, its bytes checked against what they say.
+/// When a checkpoint was taken, for people. A genesis is made of names alone: every founder makes the same, at no time
+/// of its own.
+fn taken_at(index: u64, time: &str) -> String {
+    if index == 0 && time.starts_with("1970-01-01") { NONE.to_owned() } else { time.to_owned() }
+}
+
+/// A checkpoint's document by index or hash, or the latest, its bytes checked against what they say.
 async fn document(client: &Client, name: &str, group: &Group) -> Result<Document, CliError> {
+    let latest = match name {
+        "latest" => {
+            let found: Latest = client.get(&format!("/v1/checkpoints/latest{}", group.query('?')), PATIENCE).await?;
+            found.checkpoint.map(|row| row.hash)
+        }
+        _ => None,
+    };
+    let name = latest.as_deref().unwrap_or(name);
     let bytes = client.get_bytes(&format!("/v1/checkpoints/{name}{}", group.query('?')), PATIENCE).await?;
     let text = String::from_utf8(bytes).map_err(|error| CliError::because("the document is not text", &error))?;
     Document::parse(&text).map_err(|error| CliError::because("the document makes no sense", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_genesis_was_taken_at_no_time() {
+        assert_eq!(taken_at(0, "1970-01-01T00:00:00.000Z"), "-");
+        assert_eq!(taken_at(7, "2026-11-25T22:15:27.898Z"), "2026-11-25T22:15:27.898Z");
+        assert_eq!(taken_at(0, "2026-11-25T22:15:27.898Z"), "2026-11-25T22:15:27.898Z", "of a recovered cluster");
+    }
 }

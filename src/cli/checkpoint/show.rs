@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Context;
-use crate::cli::checkpoint::{Group, document};
+use crate::cli::checkpoint::{Group, document, taken_at};
 use crate::cli::error::CliError;
 use crate::cli::output::{self, Column, Rows, duration_ms, or_dash, text};
 use crate::core::ledger::document::Header;
@@ -12,7 +12,7 @@ use crate::shell::http::rfc3339;
 
 #[derive(Args)]
 pub struct ShowArgs {
-    /// Index or hash
+    /// Index or hash, or `latest`
     checkpoint: String,
     #[command(flatten)]
     group: Group,
@@ -21,24 +21,41 @@ pub struct ShowArgs {
 #[derive(Serialize)]
 struct Shown<'a> {
     schema: &'static str,
+    group: String,
+    index: u64,
     hash: String,
+    parent: Option<String>,
+    taken_at: String,
+    proposer: String,
+    readings: u64,
+    /// Its header, word for word.
     document: &'a Header,
 }
 
 pub async fn run(cx: &Context, args: ShowArgs) -> Result<(), CliError> {
     let document = document(&args.group.client(cx).await?, &args.checkpoint, &args.group).await?;
     let header = document.header();
-    let shown = Shown { schema: "sensorctl/checkpoint-show/v1", hash: document.hash().to_string(), document: header };
+    let shown = Shown {
+        schema: "sensorctl/checkpoint-show/v1",
+        group: header.group.to_string(),
+        index: header.index.get(),
+        hash: document.hash().to_string(),
+        parent: header.parent.map(|parent| parent.to_string()),
+        taken_at: rfc3339(header.taken_at.time.wall()),
+        proposer: header.proposer.to_string(),
+        readings: header.counts.readings,
+        document: header,
+    };
     const COLUMNS: &[Column] = &[text("field"), text("value")];
     output::print(cx.format, &shown, std::slice::from_ref(&shown), || {
         let mut rows = Rows::new(COLUMNS);
         let mut row = |field: &str, value: String| rows.push(vec![field.to_owned(), value]);
-        row("group", header.group.to_string());
-        row("index", header.index.get().to_string());
-        row("hash", document.hash().to_string());
-        row("parent", or_dash(header.parent));
-        row("taken at", rfc3339(header.taken_at.time.wall()));
-        row("proposer", header.proposer.to_string());
+        row("group", shown.group.clone());
+        row("index", shown.index.to_string());
+        row("hash", shown.hash.clone());
+        row("parent", or_dash(shown.parent.clone()));
+        row("taken at", taken_at(shown.index, &shown.taken_at));
+        row("proposer", shown.proposer.clone());
         row("voters", header.voters.iter().map(|voter| voter.node.to_string()).collect::<Vec<_>>().join(" "));
         for (region, at) in &header.regions {
             let taken = rfc3339(at.taken_at.wall());
