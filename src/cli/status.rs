@@ -72,6 +72,7 @@ pub async fn ask(client: &Client) -> Result<Status, CliError> {
         node.checkpoint_age_ms = part.checkpoint_age_ms;
         node.lag_ms = part.lag_ms;
         node.pid = part.pid;
+        node.neighbours = part.neighbours;
         node.reasons = part.reasons;
         node.faults = part.faults;
     }
@@ -119,7 +120,10 @@ const COLUMNS: &[Column] = &[
     text("api at").wide(),
     number("pid").wide(),
     text("version").wide(),
+    text("neighbours").wide(),
 ];
+/// Neighbours that are named; `-o json` names all.
+const NEIGHBOURS_SHOWN: usize = 8;
 
 /// Prints a status.
 pub fn print(format: Format, status: &Status) -> Result<(), CliError> {
@@ -242,7 +246,27 @@ fn rows(status: &Status, nodes: &[&NodeStatus]) -> Rows {
             or_dash(node.api.clone()),
             or_dash(node.pid),
             node.version.clone(),
+            or_dash(node.neighbours.as_deref().map(named)),
         ]);
     }
     rows
+}
+
+fn named(neighbours: &[String]) -> String {
+    let (shown, more) = neighbours.split_at(neighbours.len().min(NEIGHBOURS_SHOWN));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("{}{more}", shown.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_neighbours_are_named_and_the_others_counted() {
+        let names = |n: usize| (1..=n).map(|n| format!("gw-{n}")).collect::<Vec<_>>();
+        assert_eq!(named(&names(0)), "");
+        assert_eq!(named(&names(2)), "gw-1 gw-2");
+        assert_eq!(named(&names(10)), "gw-1 gw-2 gw-3 gw-4 gw-5 gw-6 gw-7 gw-8 and 2 more");
+    }
 }

@@ -82,6 +82,9 @@ pub struct NodeStatus {
     pub last_heard_ms: Option<u64>,
     /// Its wall clock against the answering node's.
     pub clock_offset_ms: Option<i64>,
+    /// Who it has a direct link with, in its region and others; null if it was not asked or did not answer.
+    #[serde(default)]
+    pub neighbours: Option<Vec<String>>,
     /// Whether it votes.
     pub voter: bool,
     /// Its peer address.

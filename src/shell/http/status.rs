@@ -166,6 +166,7 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
         last_heard_ms: Some(0),
         // Of oneself: against the median of the neighbours.
         clock_offset_ms: Some(view.clock_offset_ms.map_or(0, |neighbours| -neighbours)),
+        neighbours: Some(neighbours(api, view)),
         voter: false,
         addr: params.addr.to_string(),
         api: params.api.as_ref().map(ToString::to_string),
@@ -173,6 +174,13 @@ fn own_status(api: &Api, view: &View, now: Now) -> NodeStatus {
         reasons: own_reasons(api, view, now),
         faults: faults(api),
     }
+}
+
+/// Whom the overlay links this node with.
+fn neighbours(api: &Api, view: &View) -> Vec<String> {
+    let own = &api.node.params().node;
+    let linked = view.members.iter().filter(|member| member.node != *own && member.last_heard.is_some());
+    linked.map(|member| member.node.to_string()).collect()
 }
 
 /// Whether this very store votes.
