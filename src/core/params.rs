@@ -77,6 +77,8 @@ pub struct GossipParams {
     pub redial_min: Duration,
     /// Longest wait before an address is dialed again.
     pub redial_max: Duration,
+    /// Mean time after which one of a node's own picks is swapped for another.
+    pub swap_interval: Duration,
 }
 
 /// When a neighbour is doubted.
@@ -121,6 +123,7 @@ impl Default for GossipParams {
             sketch_symbols_max: 8192,
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(10),
+            swap_interval: Duration::from_secs(600),
         }
     }
 }

@@ -190,6 +190,7 @@ fn gossip(raw: &RawNode, f: &mut Findings<'_>) -> GossipParams {
         sketch_symbols_max: f.count(s, "sketch_symbols_max", g.sketch_symbols_max, 64, 1 << 20),
         redial_min: f.duration(s, "redial_min", g.redial_min, MS, HOUR),
         redial_max: f.duration(s, "redial_max", g.redial_max, MS, HOUR),
+        swap_interval: f.duration(s, "swap_interval", g.swap_interval, 1000 * MS, 24 * HOUR),
     };
     if params.redial_max < params.redial_min {
         f.add(s, "redial_max", "is below gossip.redial_min");

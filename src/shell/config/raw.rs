@@ -110,6 +110,7 @@ pub struct RawGossip {
     pub sketch_symbols_max: u64,
     pub redial_min: Span,
     pub redial_max: Span,
+    pub swap_interval: Span,
 }
 
 impl Default for RawGossip {
@@ -125,6 +126,7 @@ impl Default for RawGossip {
             sketch_symbols_max: p.sketch_symbols_max as u64,
             redial_min: Span(p.redial_min),
             redial_max: Span(p.redial_max),
+            swap_interval: Span(p.swap_interval),
         }
     }
 }

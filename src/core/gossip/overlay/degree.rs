@@ -12,8 +12,6 @@ use crate::core::message::Message;
 use crate::core::message::exchange::Release;
 use crate::core::time::Mono;
 
-/// Mean time after which one of a node's own picks is swapped for another.
-const SWAP_INTERVAL: Duration = Duration::from_secs(600);
 /// How long a neighbour may take to give a link up that it was asked for.
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
@@ -161,6 +159,7 @@ impl Overlay {
     }
 
     pub(super) fn put_off_swap(&mut self, cx: &mut Cx<'_>) {
-        self.swap_due = cx.now.mono + cx.rng.between(SWAP_INTERVAL / 2, SWAP_INTERVAL * 3 / 2);
+        let interval = self.params.gossip.swap_interval;
+        self.swap_due = cx.now.mono + cx.rng.between(interval / 2, interval * 3 / 2);
     }
 }

@@ -298,3 +298,35 @@ fn bootstrap_addresses_are_all_dialed_until_their_owners_are_known_to_be_there()
     world.up("n2", false);
     assert_eq!(world.pass(SECONDS(20), false), 0);
 }
+
+#[test]
+fn picks_are_swapped_one_at_a_time_as_often_as_is_set() {
+    let mut world = World::new(100);
+    world.overlay.params.gossip.swap_interval = SECONDS(20);
+    world.pass(SECONDS(5), true);
+    let before = asked_back(&mut world, SECONDS(9));
+    let after = asked_back(&mut world, SECONDS(200));
+    assert!(before <= 1 && (5..=25).contains(&after), "{before}, then {after} swaps in ten intervals");
+}
+
+/// How many neighbours are asked to give their links up within `span`, who do, while every dial goes through.
+fn asked_back(world: &mut World, span: Duration) -> usize {
+    let (end, mut asked) = (world.now + span, 0);
+    while world.now < end {
+        world.now = world.now + Duration::from_millis(200);
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+        for effect in std::mem::take(&mut world.fx) {
+            match effect {
+                Effect::Dial { addr } => {
+                    world.up(&addr, true);
+                }
+                Effect::Send { link, message: Message::Release(_), .. } => {
+                    asked += 1;
+                    world.down(link);
+                }
+                _ => {}
+            }
+        }
+    }
+    asked
+}
