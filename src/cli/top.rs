@@ -19,6 +19,7 @@ use crate::cli::error::CliError;
 use crate::cli::output::{NONE, duration_ms, or_dash, value_text};
 use crate::cli::status;
 use crate::cli::watch::{Events, Watched};
+use crate::shell::clock::machine_micros;
 use crate::shell::http::model::{NodeStatus, ReadingRow, Status};
 
 /// Values remembered of each reading, one a column of its sparkline.
@@ -131,7 +132,15 @@ struct Top {
 /// A reading and the values before it.
 struct Shown {
     row: ReadingRow,
+    /// When it came, by the machine's clock.
+    came_us: u64,
     values: VecDeque<f64>,
+}
+
+impl Shown {
+    fn age_ms(&self, now_us: u64) -> u64 {
+        self.row.age_ms + now_us.saturating_sub(self.came_us) / 1000
+    }
 }
 
 impl Top {
@@ -157,12 +166,13 @@ impl Top {
     fn on_reading(&mut self, row: ReadingRow) {
         self.arrived += 1;
         let key = (row.node.clone(), row.channel.clone());
-        let shown = self.readings.entry(key).or_insert_with(|| Shown { row: row.clone(), values: VecDeque::new() });
+        let shown =
+            self.readings.entry(key).or_insert_with(|| Shown { row: row.clone(), came_us: 0, values: VecDeque::new() });
         shown.values.extend(row.value);
         if shown.values.len() > MEMORY {
             shown.values.pop_front();
         }
-        shown.row = row;
+        (shown.row, shown.came_us) = (row, machine_micros());
     }
 
     fn on_second(&mut self) {
@@ -246,12 +256,21 @@ impl Top {
         frame.render_stateful_widget(table, area, &mut self.nodes);
     }
 
+    /// Whether each node is there.
+    fn lives(&self) -> BTreeMap<&str, &str> {
+        self.status.nodes.iter().map(|node| (node.id.as_str(), node.liveness.as_str())).collect()
+    }
+
     fn draw_readings(&self, frame: &mut Frame<'_>, area: Rect) {
         // The chosen node's readings first.
         let chosen = self.nodes.selected().and_then(|i| self.status.nodes.get(i)).map(|node| node.id.as_str());
         let mut shown: Vec<&Shown> = self.readings.values().collect();
         shown.sort_by_key(|shown| Some(shown.row.node.as_str()) != chosen);
-        let rows = shown.iter().take(area.height as usize).map(|shown| reading_row(shown));
+        let (now_us, lives) = (machine_micros(), self.lives());
+        let rows = shown.iter().take(area.height as usize).map(|shown| {
+            let life = lives.get(shown.row.node.as_str()).copied().unwrap_or("alive");
+            reading_row(shown, life, now_us)
+        });
         let widths = [16, 26, 18, 8, 9, MEMORY as u16 + 1].map(Constraint::Length);
         let title = format!(" {} readings ", self.readings.len());
         let names = ["NODE", "CHANNEL", "VALUE", "UNIT", "AGE", "LATELY"];
@@ -286,16 +305,21 @@ fn node_row(node: &NodeStatus) -> Row<'static> {
     ])
 }
 
-fn reading_row(shown: &Shown) -> Row<'static> {
+/// A reading's line; what a node that is not there said last is shown as such.
+fn reading_row(shown: &Shown, life: &str, now_us: u64) -> Row<'static> {
     let row = &shown.row;
+    let node = match life {
+        "alive" => Cell::from(row.node.clone()),
+        other => Cell::from(format!("{} ({other})", row.node)).style(Style::default().fg(Color::DarkGray)),
+    };
     let value = row.value.map_or_else(|| NONE.to_owned(), |value| value_text(value, row.sigma));
     let quality = if row.quality == "good" { Style::default() } else { Style::default().fg(Color::Yellow) };
     Row::new([
-        Cell::from(row.node.clone()),
+        node,
         Cell::from(row.channel.clone()),
         Cell::from(value).style(quality),
         Cell::from(row.unit.clone().unwrap_or_default()),
-        Cell::from(duration_ms(row.age_ms)),
+        Cell::from(duration_ms(shown.age_ms(now_us))),
         Cell::from(sparkline(&shown.values)).style(Style::default().fg(Color::Cyan)),
     ])
 }
@@ -362,6 +386,20 @@ mod tests {
             assert!(text.contains(word), "{word} is not on the screen");
         }
         assert_eq!(top.readings.values().next().unwrap().values.len(), MEMORY);
+    }
+
+    #[test]
+    fn what_a_dead_node_said_last_grows_old_and_is_marked() {
+        let mut top = Top::new(status());
+        top.status.nodes[0].liveness = "dead".into();
+        top.on_reading(reading(1.5));
+        let shown = top.readings.values_mut().next().unwrap();
+        shown.came_us = 1_000_000;
+        assert_eq!((shown.age_ms(1_000_000), shown.age_ms(5_500_000)), (12, 4512));
+        let mut screen = Terminal::new(TestBackend::new(110, 20)).unwrap();
+        screen.draw(|frame| top.draw(frame)).unwrap();
+        let text: String = screen.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
+        assert!(text.contains("gw-1 (dead)"), "{text}");
     }
 
     #[test]
