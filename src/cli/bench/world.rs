@@ -83,3 +83,10 @@ pub fn crew(nodes: u32, regions: u32, top_checkpoint_ms: Option<u64>) -> CrewPla
         degree: None,
     }
 }
+
+/// Three regions of three, for tests: links within a region take a millisecond.
+#[cfg(test)]
+pub fn three_regions(far_us: u64, jitter: f64, disk_us: u64, seed: u64) -> Plan {
+    let links = Links { near_us: 1_000, far_us, jitter, loss: 0.0 };
+    Plan { nodes: 9, regions: 3, voters: 3, degree: 6, links, disk_us, seed }
+}

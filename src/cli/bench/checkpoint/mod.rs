@@ -264,12 +264,10 @@ fn judge(figures: &[Figure], thresholds: &[Threshold]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::crowd::Links;
 
     #[test]
     fn a_checkpoint_costs_a_round_trip_across_and_one_within_with_its_write() {
-        let links = Links { near_us: 1_000, far_us: 50_000, jitter: 0.0, loss: 0.0 };
-        let plan = Plan { nodes: 9, regions: 3, voters: 3, degree: 6, links, disk_us: 3_000, seed: 2 };
+        let plan = world::three_regions(50_000, 0.0, 3_000, 2);
         let watched = simulated(&plan, 3, &ProgressBar::hidden()).unwrap();
         assert!(watched.abroad.len() >= 2, "{watched:?}");
         for stages in &watched.abroad {

@@ -104,12 +104,11 @@ fn failover(plan: &Plan, victim: Victim, turn: usize) -> Result<Failover, CliErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::crowd::Links;
+    use crate::cli::bench::world::three_regions;
 
     #[test]
     fn another_region_takes_over_when_the_leading_one_is_killed() {
-        let links = Links { near_us: 1_000, far_us: 20_000, jitter: 0.1, loss: 0.0 };
-        let plan = Plan { nodes: 9, regions: 3, voters: 3, degree: 6, links, disk_us: 2_000, seed: 5 };
+        let plan = three_regions(20_000, 0.1, 2_000, 5);
         let over = failovers(&plan, Victim::Region, 2, &ProgressBar::hidden()).unwrap();
         for failover in &over {
             let home = format!("r{}", plan.region_of(plan::place(&failover.leader).unwrap()));
@@ -123,9 +122,8 @@ mod tests {
     #[test]
     fn two_regions_that_campaign_at_once_do_not_split_the_top() {
         // Three tenths of a second for a round trip: seeds at which both leaders that were left voted for themselves.
-        let links = Links { near_us: 1_000, far_us: 150_000, jitter: 0.1, loss: 0.0 };
         for seed in [16, 23, 28, 32] {
-            let plan = Plan { nodes: 9, regions: 3, voters: 3, degree: 6, links, disk_us: 2_000, seed };
+            let plan = three_regions(150_000, 0.1, 2_000, seed);
             let over = failovers(&plan, Victim::Region, 1, &ProgressBar::hidden()).unwrap();
             assert!(over[0].ms < 8_000.0, "seed {seed}, at default timeouts: {over:?}");
         }
