@@ -54,6 +54,14 @@ struct Report {
     paused: Option<Paused>,
 }
 
+/// One thing that was measured, as a row.
+#[derive(Serialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+enum Item<'a> {
+    Newcomer(&'a Newcomer),
+    Stopped(&'a Paused),
+}
+
 /// A node that joined with nothing.
 #[derive(Clone, Debug, Serialize)]
 struct Newcomer {
@@ -118,7 +126,9 @@ pub async fn run(cx: &Context, args: CatchupArgs) -> Result<(), CliError> {
     let paused = if args.pause_s > 0 { Some(pause(&args, &progress).await?) } else { None };
     progress.finish_and_clear();
     let report = Report { schema: "sensorctl/bench-catchup/v1", entries: args.entries, host, newcomers, paused };
-    output::print(cx.format, &report, &report.newcomers, || rows(&report))?;
+    let paused = report.paused.iter().map(Item::Stopped);
+    let items: Vec<Item<'_>> = report.newcomers.iter().map(Item::Newcomer).chain(paused).collect();
+    output::print(cx.format, &report, &items, || rows(&report))?;
     if cx.format.is_for_people() {
         eprintln!("\n{}", report.host.line());
         eprintln!("medians of {} newcomers; all nodes share {} processors", args.newcomers, report.host.cores);

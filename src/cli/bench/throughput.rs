@@ -64,6 +64,14 @@ struct Report {
     hot_to_all_us: Option<u64>,
 }
 
+/// One thing that was measured, as a row.
+#[derive(Serialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+enum Item<'a> {
+    Flood(&'a Flooded),
+    Hot(&'a Hot),
+}
+
 /// One flood.
 #[derive(Clone, Debug, Serialize)]
 struct Flooded {
@@ -137,7 +145,9 @@ pub async fn run(cx: &Context, args: ThroughputArgs) -> Result<(), CliError> {
         floods,
         hot,
     };
-    output::print(cx.format, &report, &report.floods, || rows(&report))?;
+    let floods = report.floods.iter().map(Item::Flood);
+    let items: Vec<Item<'_>> = floods.chain(report.hot.iter().map(Item::Hot)).collect();
+    output::print(cx.format, &report, &items, || rows(&report))?;
     if cx.format.is_for_people() {
         eprintln!("\n{}", report.host.line());
         eprintln!(

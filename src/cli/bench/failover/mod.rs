@@ -189,7 +189,7 @@ pub async fn run(cx: &Context, args: FailoverArgs) -> Result<(), CliError> {
         let page = report::page(&report);
         std::fs::write(path, page).map_err(|error| CliError::because(path.display().to_string(), &error))?;
     }
-    output::print(cx.format, &report, &report.failovers, || rows(&report))?;
+    output::print(cx.format, &report, &report.figures, || rows(&report))?;
     if cx.format.is_for_people() {
         eprintln!("\n{}", report.host.line());
         eprintln!(

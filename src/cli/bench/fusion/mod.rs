@@ -182,11 +182,19 @@ const DETECTIONS: &[Column] = &[
     number("median time"),
 ];
 
+/// A point as a row: of sensors that were made up, or recorded.
+#[derive(Serialize)]
+struct Item<'a> {
+    from: &'static str,
+    #[serde(flatten)]
+    point: &'a Point,
+}
+
 fn print(cx: &Context, report: &Report) -> Result<(), CliError> {
     let recorded = report.recorded.iter().flat_map(|recorded| &recorded.points);
     let all = || report.synthetic.iter().map(|p| ("made up", p)).chain(recorded.clone().map(|p| ("recorded", p)));
-    let points: Vec<&Point> = all().map(|(_, point)| point).collect();
-    output::print(cx.format, report, &points, || {
+    let items: Vec<Item<'_>> = all().map(|(from, point)| Item { from, point }).collect();
+    output::print(cx.format, report, &items, || {
         let mut rows = Rows::new(POINTS);
         all().for_each(|(from, point)| rows.push(point.cells(from)));
         rows
