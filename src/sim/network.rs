@@ -12,6 +12,10 @@ use crate::core::rng::Rng;
 use crate::sim::queue::{Queue, What};
 use crate::sim::scenario::Distance;
 
+/// How long a system sends again what nobody acknowledges before it gives a connection up, in microseconds: the default
+/// of Linux (`tcp_retries2`).
+const TCP_GIVES_UP_US: u64 = 924_600_000;
+
 /// Messages a direction holds before its sender must wait.
 const WINDOW: usize = 64;
 
@@ -361,9 +365,19 @@ impl Network {
             way.flights.clear();
             way.void = true;
         }
-        // The other end learns of it much later, if it does not give up by itself.
-        queue.after(5_000_000 + rng.below(60_000_000) as u64, What::Down { conn, side: 1 - side });
+        // The other end is told when its system gives up what was never acknowledged, after a quarter of an hour.
+        queue.after(TCP_GIVES_UP_US, What::Down { conn, side: 1 - side });
         true
+    }
+
+    /// An end of a connection whose other end is gone, and has been told nothing: whose it is, and who is gone.
+    pub fn half_open(&self) -> Option<(usize, usize)> {
+        let mut ends = self.links.iter().flat_map(BTreeMap::values).copied();
+        let (conn, side) = ends.find(|(conn, side)| {
+            let Conn { ends, ways } = &self.conns[*conn];
+            ways.iter().all(|way| way.void) && !ends[1 - side].up
+        })?;
+        Some(self.pair(conn, side))
     }
 
     /// Has a random direction take nothing more for so long; false if there is none.

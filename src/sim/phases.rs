@@ -317,6 +317,10 @@ impl Cluster {
         if let Some(why) = self.mistaken(&nodes) {
             return Some(why);
         }
+        if let Some((m, other)) = self.net.half_open() {
+            let (kept_by, gone) = (&self.members[m].id, &self.members[other].id);
+            return Some(format!("{kept_by} keeps a link to {gone} whose other end is gone"));
+        }
         for (key, stamp, level) in self.oracles.acks.lasting() {
             let home = self.member_named(&key.origin).map(|m| self.group_of(m));
             let wanted = |m: usize| self.plan.scenario.scope == Scope::Global || Some(self.group_of(m)) == home;
