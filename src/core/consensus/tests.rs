@@ -315,3 +315,25 @@ fn a_node_tells_the_part_it_plays() {
     assert_eq!(desk.group.role(), Role::Follower);
     assert_eq!(desk.group.deadline(), Mono::NEVER, "it campaigns no more");
 }
+
+#[test]
+fn a_heartbeat_of_an_older_term_is_answered_with_the_newer_and_not_followed() {
+    let mut desk = Desk::new('a', "abc");
+    let heard = |desk: &mut Desk, leader: char, term: u64| {
+        let (group, leader) = (desk.group.id().clone(), voter(leader).node);
+        let beat = Heartbeat { group, term: Term(term), leader, round: Round(1), committed: None };
+        desk.facts.clear();
+        desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+        let told = |fact: &Fact| match fact {
+            Fact::Send { to, message: Message::HeartbeatAck(ack) } => Some((to.clone(), ack.term)),
+            _ => None,
+        };
+        desk.facts.iter().filter_map(told).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&mut desk, 'b', 4), [(voter('b').node, Term(4))]);
+    let due = desk.group.deadline();
+    desk.now = desk.now + Duration::from_millis(100);
+    assert_eq!(heard(&mut desk, 'c', 3), [(voter('c').node, Term(4))], "it learns that it is deposed");
+    assert_eq!(desk.group.leader(), Some(&voter('b').node));
+    assert_eq!(desk.group.deadline(), due, "nor is it waited for");
+}
