@@ -99,3 +99,32 @@ fn voters_are_added_and_removed_while_it_runs() {
     assert!(!voters.contains(&gone), "{voters:?}");
     assert_eq!(c.json(&["checkpoint", "verify"])["ok"], true);
 }
+
+/// Two releases in one cluster: the second, which is made up, speaks a version more.
+#[test]
+fn a_rolling_upgrade_goes_on_committing_and_whoever_speaks_another_version_is_refused_in_words() {
+    let c = Cluster::start();
+    let speaking = |node: &str, versions: &str| ["cluster", "restart", node, "--set", versions].map(str::to_owned);
+    let restart = |node: &str, versions: &str| {
+        let args = speaking(node, &format!("node.protocol={versions}"));
+        c.ok(&args.each_ref().map(String::as_str));
+    };
+    let before = c.ledger("gw-1");
+    for node in ["gw-1", "gw-2", "gw-3"] {
+        restart(node, "[1, 2]");
+        let index = c.index("gw-1");
+        c.until("two releases commit together", || (c.index("gw-1") > index).then_some(()));
+    }
+    // The next release speaks the first version no more: it works with those that speak both.
+    restart("gw-3", "[2, 2]");
+    c.ok(&["wait", "converged"]);
+    assert!(crate::harness::extends(&c.ledger("gw-3"), &before), "the ledger goes on");
+    // One that was never upgraded has nothing in common with it, and both say so.
+    restart("gw-1", "[1, 1]");
+    let words = "gw-3 speaks protocol versions 2 to 2, gw-1 speaks 1 to 1: upgrade the older of them";
+    c.until("the older says why", || c.log("gw-1").contains(words).then_some(()));
+    let other = "gw-1 speaks protocol versions 1 to 1, gw-3 speaks 2 to 2: upgrade the older of them";
+    c.until("the newer says why", || c.log("gw-3").contains(other).then_some(()));
+    let index = c.index("gw-2");
+    c.until("who speaks both goes on with either", || (c.index("gw-2") > index).then_some(()));
+}

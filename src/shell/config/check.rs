@@ -74,6 +74,14 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
             format!("is {}; keep it below a quarter of state.frame_bytes_max", gossip.flush_bytes),
         );
     }
+    let [lowest, highest] = raw.node.protocol;
+    if lowest == 0 || lowest > highest {
+        f.add(
+            "node",
+            "protocol",
+            format!("is [{lowest}, {highest}]; write the lowest version spoken, 1 or more, and the highest"),
+        );
+    }
     if raw.cluster.name.is_empty() || raw.cluster.name.len() > 64 {
         f.add("cluster", "name", "must have 1 to 64 characters");
     }
@@ -98,6 +106,7 @@ pub(super) fn node(raw: RawNode, at: &Locator<'_>) -> Result<NodeConfig, ConfigE
         fusion: fusion.0,
         estimates: raw.fusion.in_checkpoints,
         top,
+        versions: (lowest, highest),
         ..Params::new(&raw.cluster.name, id, region, advertise.as_str().into())
     };
     let offset = raw.node.clock_offset.0.as_millis();

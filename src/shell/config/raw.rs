@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::fusion::interval::Method;
 use crate::core::fusion::params::{FusionParams, GroupRule, SensorRule};
+use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::params::{ConsensusParams, GossipParams, LivenessParams};
 use crate::core::state::entry::Scope;
 use crate::shell::config::duration::{SignedSpan, Span};
@@ -46,6 +47,7 @@ pub struct RawIdentity {
     pub api: String,
     pub data_dir: String,
     pub clock_offset: SignedSpan,
+    pub protocol: [u32; 2],
 }
 
 impl Default for RawIdentity {
@@ -58,6 +60,7 @@ impl Default for RawIdentity {
             api: "127.0.0.1:7501".into(),
             data_dir: "data".into(),
             clock_offset: SignedSpan::default(),
+            protocol: [PROTOCOL_VERSION; 2],
         }
     }
 }
