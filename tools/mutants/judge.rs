@@ -107,7 +107,7 @@ fn processor_time() -> Duration {
 }
 
 /// How much longer the model is walked once the simulator has killed.
-const MODEL_AFTER: Duration = Duration::from_secs(20);
+const MODEL_AFTER: Duration = Duration::from_secs(8);
 
 impl<'a> Search<'a> {
     fn new(scenarios: &'a [Scenario], seeds: u64, end: Duration) -> Self {
