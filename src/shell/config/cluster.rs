@@ -6,10 +6,19 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::shell::config::duration::Span;
 use crate::shell::config::error::{self, Locator};
 use crate::shell::config::raw::RawNode;
 use crate::shell::config::sources::{SimulatedSource, SourceConfig, SystemSource};
 use crate::shell::config::{ConfigError, NodeConfig, Overrides};
+
+/// A generated cluster of more nodes than this is many for one machine.
+const MANY: usize = 30;
+/// Readings that all of them together come to hold in a second.
+const HELD_A_SECOND: u64 = 5_000;
+/// How many of its own region a node contacts first, and of how many others one each.
+const BOOTSTRAP_OWN: usize = 5;
+const BOOTSTRAP_ABROAD: usize = 5;
 
 /// Peers listen from one above this; APIs a hundred above peers.
 pub const BASE_PORT: u16 = 7400;
@@ -116,13 +125,26 @@ impl ClusterConfig {
         Self::regions(name, &["main".to_owned()], count)
     }
 
-    /// Regions of `each` nodes.
+    /// Regions of `each` nodes. Many nodes share one machine: they read a simulated sensor alone, as often as it can
+    /// take what all of them hold of it, and with several regions each keeps its readings.
     pub fn regions(name: &str, regions: &[String], each: usize) -> Self {
         let mut nodes = Vec::new();
+        let total = regions.len() * each;
+        let many = total > MANY;
+        let mut defaults = Table::new();
+        if many && regions.len() > 1 {
+            let state = Table::from_iter([("scope".to_owned(), Value::from("region"))]);
+            defaults.insert("state".to_owned(), state.into());
+        }
+        let holders = if regions.len() > 1 { each } else { total };
+        let interval = Span::millis(((total * holders) as u64 * 1_000 / HELD_A_SECOND).max(1_000));
         for region in regions {
             for i in 0..each {
                 let number = nodes.len() + 1;
-                let sources = own_sources(number);
+                let sources = match many {
+                    true => vec![SourceConfig::Simulated(SimulatedSource { interval, ..simulated(number) })],
+                    false => own_sources(number),
+                };
                 nodes.push(ClusterNode {
                     id: format!("gw-{number}"),
                     region: region.clone(),
@@ -136,7 +158,7 @@ impl ClusterConfig {
                 });
             }
         }
-        Self { name: name.to_owned(), base_port: BASE_PORT, defaults: Table::new(), nodes }
+        Self { name: name.to_owned(), base_port: BASE_PORT, defaults, nodes }
     }
 
     /// Peer address of a node.
@@ -162,16 +184,7 @@ impl ClusterConfig {
         for voter in self.nodes.iter().filter(|node| node.voter) {
             voters.entry(voter.region.clone()).or_default().push(voter.id.clone().into());
         }
-        // A few of every region are enough to find the rest.
-        let mut bootstrap = Vec::new();
-        let mut of_region: BTreeMap<&str, usize> = BTreeMap::new();
-        for (other, config) in self.nodes.iter().enumerate() {
-            let seen = of_region.entry(&config.region).or_default();
-            *seen += 1;
-            if other != i && *seen <= 5 {
-                bootstrap.push(Value::from(self.listen(other)));
-            }
-        }
+        let bootstrap: Vec<Value> = self.bootstrap(i).into_iter().map(|other| self.listen(other).into()).collect();
         let identity = Table::from_iter([
             ("id".to_owned(), Value::from(node.id.clone())),
             ("region".to_owned(), node.region.clone().into()),
@@ -191,6 +204,21 @@ impl ClusterConfig {
             table.insert("sources".into(), sources);
         }
         toml::to_string_pretty(&table).expect("tables are TOML")
+    }
+
+    /// Whom a node contacts first: a few of its own region, and one of some others; the rest is learned from them.
+    fn bootstrap(&self, i: usize) -> Vec<usize> {
+        let region = &self.nodes[i].region;
+        let others = (0..self.nodes.len()).filter(|other| *other != i);
+        let (own, abroad): (Vec<usize>, Vec<usize>) = others.partition(|other| self.nodes[*other].region == *region);
+        let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
+        for other in abroad {
+            firsts.entry(&self.nodes[other].region).or_insert(other);
+        }
+        // Those that follow one's own in order: not the same ones for everybody.
+        let (before, after): (Vec<_>, Vec<_>) = firsts.into_iter().partition(|(name, _)| *name < region.as_str());
+        let abroad = after.into_iter().chain(before).map(|(_, first)| first);
+        own.into_iter().take(BOOTSTRAP_OWN).chain(abroad.take(BOOTSTRAP_ABROAD)).collect()
     }
 
     /// Makes room for a node that joins later, and returns its place.
@@ -231,8 +259,11 @@ impl ClusterConfig {
 
 /// What a node of a generated cluster reads: this machine, and a temperature of its own.
 fn own_sources(number: usize) -> Vec<SourceConfig> {
-    let simulated = SimulatedSource { seed: Some(number as u64), ..SimulatedSource::default() };
-    vec![SourceConfig::System(SystemSource::default()), SourceConfig::Simulated(simulated)]
+    vec![SourceConfig::System(SystemSource::default()), SourceConfig::Simulated(simulated(number))]
+}
+
+fn simulated(number: usize) -> SimulatedSource {
+    SimulatedSource { seed: Some(number as u64), ..SimulatedSource::default() }
 }
 
 /// Lays sections over sections.

@@ -167,3 +167,19 @@ fn durations_are_written_as_they_are_read() {
         assert_eq!(span.to_string(), if text == "90s" { "90s" } else { text });
     }
 }
+
+#[test]
+fn many_nodes_on_one_machine_read_less_and_contact_few() {
+    let names: Vec<String> = (1..=30).map(|i| format!("region-{i:02}")).collect();
+    let many = ClusterConfig::regions("many", &names, 30);
+    let node = |config: &ClusterConfig, i: usize| {
+        let text = config.node_toml(i, std::path::Path::new("data"));
+        NodeConfig::parse(&text, "a node", &Overrides::default()).unwrap()
+    };
+    let one = node(&many, 450);
+    assert_eq!((one.params.bootstrap.len(), one.sources.len()), (10, 1));
+    assert_eq!(one.params.scope, crate::core::state::entry::Scope::Region);
+    let few = node(&ClusterConfig::regions("few", &names[..3], 3), 0);
+    assert_eq!((few.params.bootstrap.len(), few.sources.len()), (2 + 2, 2));
+    assert_eq!(few.params.scope, crate::core::state::entry::Scope::Global);
+}
