@@ -206,8 +206,12 @@ impl ClusterConfig {
         toml::to_string_pretty(&table).expect("tables are TOML")
     }
 
-    /// Whom a node contacts first: a few of its own region, and one of some others; the rest is learned from them.
+    /// Whom a node contacts first: a few of its own region, and one of some others; the rest is learned from them. The
+    /// first voters found the cluster once all of them have met: nobody else can tell them of each other before.
     fn bootstrap(&self, i: usize) -> Vec<usize> {
+        if self.nodes[i].voter {
+            return (0..self.nodes.len()).filter(|other| *other != i && self.nodes[*other].voter).collect();
+        }
         let region = &self.nodes[i].region;
         let others = (0..self.nodes.len()).filter(|other| *other != i);
         let (own, abroad): (Vec<usize>, Vec<usize>) = others.partition(|other| self.nodes[*other].region == *region);

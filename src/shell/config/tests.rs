@@ -176,10 +176,10 @@ fn many_nodes_on_one_machine_read_less_and_contact_few() {
         let text = config.node_toml(i, std::path::Path::new("data"));
         NodeConfig::parse(&text, "a node", &Overrides::default()).unwrap()
     };
-    let one = node(&many, 450);
-    assert_eq!((one.params.bootstrap.len(), one.sources.len()), (10, 1));
+    let (voter, one) = (node(&many, 450), node(&many, 455));
+    assert_eq!((voter.params.bootstrap.len(), one.params.bootstrap.len(), one.sources.len()), (89, 10, 1));
     assert_eq!(one.params.scope, crate::core::state::entry::Scope::Region);
     let few = node(&ClusterConfig::regions("few", &names[..3], 3), 0);
-    assert_eq!((few.params.bootstrap.len(), few.sources.len()), (2 + 2, 2));
+    assert_eq!((few.params.bootstrap.len(), few.sources.len()), (8, 2));
     assert_eq!(few.params.scope, crate::core::state::entry::Scope::Global);
 }
