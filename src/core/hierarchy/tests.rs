@@ -303,3 +303,20 @@ fn whoever_votes_in_a_region_and_not_at_the_top_relays_to_those_who_do() {
         "what it is asked itself, as a newcomer, goes that way: {sent:?}"
     );
 }
+
+#[test]
+fn what_the_parent_says_of_a_region_stays_until_something_newer_is_heard() {
+    let (_, _, parent) = told();
+    let indices = |regions: &BTreeMap<RegionId, RegionCheckpoint>| -> Vec<(RegionId, Index)> {
+        regions.iter().map(|(region, at)| (region.clone(), at.index)).collect()
+    };
+    let (now, fresh) = (Wall::from_millis(1_700_000_060_000), std::time::Duration::from_secs(10));
+    let mut heard = Regions::default();
+    heard.committed(checkpoint(3, 10, 1));
+    let next = heard.contents(&parent, now, fresh);
+    assert_eq!(indices(&next), indices(&parent.header().regions), "what is older is no news, and who is silent stays");
+    assert!(next.values().all(|at| at.stale_ms.is_some()), "each with its age");
+    heard.committed(checkpoint(3, 10, 5));
+    let next = heard.contents(&parent, now, fresh);
+    assert_eq!(next[&region(3)].index, checkpoint(3, 10, 5).index);
+}
