@@ -6,7 +6,7 @@
 //! SECONDS are of processor time: a busy machine changes nothing. Prints `sim` and `model` lines, each `killed WHAT` or
 //! `survives`, and ends with 0 if at least one has killed.
 
-#![allow(clippy::disallowed_methods, reason = "patience is real time")]
+#![allow(clippy::disallowed_methods, reason = "scenarios take turns by real time")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;

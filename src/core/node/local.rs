@@ -321,7 +321,7 @@ impl Node {
         channels.into_iter().map(|channel| Key::new(self.me.node.clone(), channel.clone())).collect()
     }
 
-    /// Asks all peers again for what they have not confirmed in time.
+    /// Asks all peers again for what too few of them have confirmed in time.
     pub(super) fn confirm_again(&mut self, cx: &mut Cx<'_>) {
         if self.pending.confirm_due > cx.now.mono {
             return;
