@@ -1,7 +1,8 @@
 //! The hybrid logical clock that stamps every write (Kulkarni et al., OPODIS 2014).
 //!
 //! Invariant: a clock never issues the same or a smaller stamp twice, restarts included, because it
-//! never issues one above its durable high-water mark, and after a restart starts above it.
+//! never issues one above its durable high-water mark, and after a restart starts above it. A clock that is
+//! reset from a future that everybody refuses stays above all it has issued this side of that future.
 
 use std::fmt;
 use std::time::Duration;
@@ -102,6 +103,7 @@ pub struct Clock {
     last: Hlc,
     mark: Hlc,
     asked: Hlc,
+    issued: Issued,
 }
 
 /// How far ahead the durable mark is written: after a crash stamps run ahead of the wall by at most this.
@@ -112,7 +114,7 @@ impl Clock {
     ///
     /// Nothing can be issued before a new mark is durable.
     pub fn recover(mark: Hlc) -> Self {
-        Self { last: mark, mark, asked: mark }
+        Self { last: mark, mark, asked: mark, issued: Issued::all_up_to(mark) }
     }
 
     /// Issues a stamp above all earlier ones, or `None` while no room is left under the durable mark.
@@ -123,6 +125,7 @@ impl Clock {
             return None;
         }
         self.last = next;
+        self.issued.insert(next);
         Some(next)
     }
 
@@ -134,6 +137,7 @@ impl Clock {
     /// Moves the clock above a stamp of our own origin that we do not remember having issued.
     pub fn observe(&mut self, own: Hlc) {
         self.last = self.last.max(own);
+        self.issued.insert(own);
     }
 
     /// The mark to be made durable now, if the present one is half used up; asked for once.
@@ -151,9 +155,55 @@ impl Clock {
         self.mark = self.mark.max(mark);
     }
 
-    /// Forgets a future that peers refuse: starts anew above `floor` under a mark still to be made durable.
-    pub fn reset(&mut self, floor: Hlc) {
-        *self = Self { last: floor, mark: floor, asked: floor };
+    /// Forgets a future that peers refuse, all beyond `bound`: starts anew at `wall`, above every stamp up to `bound` that
+    /// may have been issued, under a mark still to be made durable.
+    pub fn reset(&mut self, wall: Wall, bound: Hlc) {
+        let floor = self.issued.last_up_to(bound).unwrap_or(Hlc::ZERO).max(Hlc::new(wall, 0));
+        (self.last, self.mark, self.asked) = (floor, floor, floor);
+    }
+}
+
+/// Which stamps may have been issued, in few runs from a first to a last, ascending and apart.
+///
+/// A clock that is set back to a time at which it has been before must not issue again what it issued then, not even
+/// what a later write has replaced since.
+#[derive(Clone, Debug)]
+struct Issued(Vec<(Hlc, Hlc)>);
+
+/// Stamps nearer to each other than this are of one run.
+const RUN_GAP: Duration = Duration::from_secs(1);
+
+/// More runs than this melt together, the nearest first.
+const RUNS_MAX: usize = 16;
+
+impl Issued {
+    /// What a former life with this mark may have issued.
+    fn all_up_to(mark: Hlc) -> Self {
+        Self(Vec::from_iter((mark > Hlc::ZERO).then_some((Hlc::ZERO, mark))))
+    }
+
+    fn insert(&mut self, stamp: Hlc) {
+        let runs = &mut self.0;
+        let at = runs.partition_point(|(_, last)| last.wall() + RUN_GAP < stamp.wall());
+        match runs.get_mut(at) {
+            Some((first, last)) if first.wall() <= stamp.wall() + RUN_GAP => {
+                (*first, *last) = ((*first).min(stamp), (*last).max(stamp));
+            }
+            _ => runs.insert(at, (stamp, stamp)),
+        }
+        let gap = |runs: &[(Hlc, Hlc)], left: usize| runs[left + 1].0.wall().millis_after(runs[left].1.wall());
+        let melts = |gap: i64, count: usize| gap <= RUN_GAP.as_millis() as i64 || count > RUNS_MAX;
+        while let Some(left) = (0..runs.len().saturating_sub(1)).min_by_key(|left| gap(runs, *left))
+            && melts(gap(runs, left), runs.len())
+        {
+            let (_, last) = runs.remove(left + 1);
+            runs[left].1 = last;
+        }
+    }
+
+    /// The last one that may have been issued up to `bound`.
+    fn last_up_to(&self, bound: Hlc) -> Option<Hlc> {
+        self.0.iter().rev().find(|(first, _)| *first <= bound).map(|(_, last)| (*last).min(bound))
     }
 }
 
@@ -194,6 +244,49 @@ mod tests {
         let mark = again.wants_mark(at(200)).unwrap();
         again.on_durable(mark);
         assert!(again.issue(at(200)).unwrap() > before);
+    }
+
+    /// A clock under a mark far ahead, having issued a stamp at each of the times.
+    fn issued_at(times: &[u64]) -> (Clock, Vec<Hlc>) {
+        let mut clock = Clock::recover(Hlc::ZERO);
+        clock.on_durable(Hlc::new(at(100_000_000), 0));
+        let stamps = times.iter().map(|t| clock.issue(at(*t)).unwrap()).collect();
+        (clock, stamps)
+    }
+
+    #[test]
+    fn a_clock_set_back_twice_issues_nothing_twice() {
+        let (mut clock, stamps) = issued_at(&[1000, 1000, 90_000]);
+        for _ in 0..3 {
+            clock.reset(at(1000), Hlc::new(at(11_000), u16::MAX));
+            clock.on_durable(Hlc::new(at(100_000), 0));
+            let again = clock.issue(at(1000)).unwrap();
+            assert!(!stamps.contains(&again) && again.wall() == at(1000), "{again}");
+            clock.issue(at(90_000)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reset_clock_starts_at_the_wall_where_it_has_not_been_before() {
+        let (mut clock, _) = issued_at(&[1000, 90_000]);
+        clock.reset(at(5000), Hlc::new(at(15_000), u16::MAX));
+        assert_eq!(clock.last(), Hlc::new(at(5000), 0));
+    }
+
+    #[test]
+    fn a_reset_in_a_second_life_takes_all_for_issued() {
+        let mut clock = Clock::recover(Hlc::new(at(90_000), 0));
+        let bound = Hlc::new(at(15_000), u16::MAX);
+        clock.reset(at(5000), bound);
+        assert_eq!(clock.last(), bound);
+    }
+
+    #[test]
+    fn runs_stay_few_and_cover_all_that_was_issued() {
+        let times: Vec<u64> = (0..200).map(|i| i * 5000 + (i * i) % 1500).collect();
+        let (clock, stamps) = issued_at(&times);
+        assert!(clock.issued.0.len() <= RUNS_MAX);
+        assert!(stamps.iter().all(|stamp| clock.issued.last_up_to(*stamp) == Some(*stamp)));
     }
 
     #[test]

@@ -176,9 +176,11 @@ impl Node {
         let trusted = self.time.trusted(cx.now);
         let bound = Hlc::new(trusted + self.time.skew_max, u16::MAX);
         let dropped = self.store.drop_after(&self.me.node, bound);
+        self.time.clock.reset(trusted, bound);
         // What stays is not to be replaced by lower stamps.
-        let newest = self.store.of_origin(&self.me.node).map(|(_, entry)| entry.stamp).max();
-        self.time.clock.reset(newest.max(Some(Hlc::new(trusted, 0))).expect("there is one"));
+        if let Some(newest) = self.store.of_origin(&self.me.node).map(|(_, entry)| entry.stamp).max() {
+            self.time.clock.observe(newest);
+        }
         self.time.marks.clear();
         cx.notice(Notice::ClockReset);
         let replaced = dropped.iter().map(|(key, _)| &key.channel).collect();
