@@ -9,6 +9,7 @@ use crate::core::state::system::Addr;
 use crate::sim::cluster::Cluster;
 use crate::sim::fault::Fault;
 use crate::sim::network::Mangling;
+use crate::sim::oracles::is_quorum;
 use crate::sim::phases::Phase;
 use crate::sim::queue::What;
 
@@ -384,7 +385,7 @@ impl Cluster {
             && known.all(|document| {
                 document.voters_in(&group).is_none_or(|voters| {
                     !voters.iter().any(|voter| self.lost.contains_key(voter))
-                        && voters.is_quorum(|voter| voter != going)
+                        && is_quorum(&voters, |voter| voter != going)
                         && voters.len() > 2
                 })
             })

@@ -11,7 +11,7 @@ use crate::core::state::store::Share;
 use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::load::CLIENT_CHANNELS;
-use crate::sim::oracles::memory;
+use crate::sim::oracles::{is_quorum, memory};
 use crate::sim::queue::What;
 
 /// What a run is at.
@@ -221,7 +221,7 @@ impl Cluster {
         self.goal.from.iter().map(|(group, _)| group).any(|group| {
             let from = self.newest_index(group).unwrap_or(Index(0));
             let mut known = self.oracles.quorums.documents_from(group, from);
-            known.any(|document| document.voters_in(group).is_some_and(|voters| !voters.is_quorum(has)))
+            known.any(|document| document.voters_in(group).is_some_and(|voters| !is_quorum(&voters, has)))
         })
     }
 
@@ -253,7 +253,7 @@ impl Cluster {
         let mut quorum: Vec<usize> = Vec::new();
         for m in there {
             let has = |voter: &Voter| quorum.iter().any(|q| self.members[*q].voter == *voter);
-            if voters.iter().all(|voters| voters.is_quorum(has)) {
+            if voters.iter().all(|voters| is_quorum(voters, has)) {
                 break;
             }
             if voters.iter().any(|voters| voters.contains(&self.members[m].voter)) {
