@@ -8,6 +8,7 @@ use crate::core::id::{GroupId, Index, Voter};
 use crate::core::node::Node;
 use crate::core::state::entry::Scope;
 use crate::core::state::store::Share;
+use crate::core::state::system::{self, Meaning};
 use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::load::CLIENT_CHANNELS;
@@ -314,7 +315,7 @@ impl Cluster {
         if let Some((m, _)) = nodes.iter().find(|(_, node)| node.waiting() > 0) {
             return Some(format!("{} has not sent all it has", self.members[*m].id));
         }
-        if let Some(why) = self.mistaken(&nodes) {
+        if let Some(why) = self.mistaken(&nodes).or_else(|| self.unforgotten(&nodes)) {
             return Some(why);
         }
         if let Some((m, other)) = self.net.half_open() {
@@ -398,6 +399,24 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Who keeps entries of a node that it knows to be forgotten.
+    fn unforgotten(&self, nodes: &[(usize, &Node)]) -> Option<String> {
+        nodes.iter().take(LOOK_AT_ALL).find_map(|(m, node)| {
+            let mut forgotten = node.store().iter().filter_map(|(key, entry)| {
+                let is_forget = key.channel.as_str().starts_with(system::FORGET);
+                match is_forget.then(|| system::understand(key.channel, &entry.value)) {
+                    Some(Ok(Meaning::Forget(origin, forget))) => Some((origin, forget.up_to)),
+                    _ => None,
+                }
+            });
+            let kept = forgotten.find_map(|(origin, up_to)| {
+                let mut entries = node.store().of_origin(&origin);
+                entries.find(|(_, entry)| entry.stamp <= up_to).map(|(key, _)| key.to_key())
+            });
+            kept.map(|key| format!("{} keeps {key}, which is forgotten", self.members[*m].id))
+        })
     }
 
     /// Where everybody stands, for a verdict.

@@ -121,13 +121,16 @@ impl Desk {
 
     /// These nodes accept what is proposed.
     fn accepted_by(&mut self, names: &str) {
-        for name in names.chars() {
-            let (group, hard) = (self.group.id().clone(), self.group.hard().clone());
-            let (index, hash) = (hard.accepted.index, hard.accepted.hash);
-            let ack =
-                CheckpointAck { group, term: hard.term, index, hash, voter: voter(name), accepted: true, reason: None };
-            self.with(|group, cx, writes, _| group.on_checkpoint_ack(cx, writes, &ack));
-        }
+        let term = self.group.hard().term;
+        names.chars().for_each(|name| self.accepted_in(term, name));
+    }
+
+    /// This node tells that it accepted what is proposed when it was proposed in this term.
+    fn accepted_in(&mut self, term: Term, name: char) {
+        let (group, accepted) = (self.group.id().clone(), self.group.hard().accepted);
+        let (index, hash) = (accepted.index, accepted.hash);
+        let ack = CheckpointAck { group, term, index, hash, voter: voter(name), accepted: true, reason: None };
+        self.with(|group, cx, writes, _| group.on_checkpoint_ack(cx, writes, &ack));
     }
 
     /// These nodes answer heartbeats, and hold what is committed.
@@ -336,4 +339,23 @@ fn a_heartbeat_of_an_older_term_is_answered_with_the_newer_and_not_followed() {
     assert_eq!(heard(&mut desk, 'c', 3), [(voter('c').node, Term(4))], "it learns that it is deposed");
     assert_eq!(desk.group.leader(), Some(&voter('b').node));
     assert_eq!(desk.group.deadline(), due, "nor is it waited for");
+}
+
+#[test]
+fn an_answer_to_an_older_ballot_does_not_count_for_the_same_document_proposed_again() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    let first = desk.group.hard().term;
+    desk.accepted_by("b");
+    desk.propose();
+    let (proposed, before) = (desk.group.hard().accepted, desk.group.hard().committed);
+    let term = first.next();
+    desk.with(|group, cx, writes, _| group.move_to_term(cx, writes, term));
+    desk.lead('b');
+    let again = desk.group.hard().accepted;
+    assert!(again.hash == proposed.hash && again.ballot > proposed.ballot, "{again:?}");
+    desk.accepted_in(first, 'c');
+    assert_eq!(desk.group.hard().committed, before, "what c accepted in {first} may have been replaced since");
+    desk.accepted_by("c");
+    assert_eq!(desk.group.hard().committed.map(|at| at.hash), Some(proposed.hash));
 }

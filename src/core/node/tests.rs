@@ -265,6 +265,23 @@ fn whoever_asked_a_leader_to_take_a_voter_out_is_answered_when_it_leads_no_more(
 }
 
 #[test]
+fn what_a_forgotten_node_said_is_gone_everywhere_and_said_anew_when_it_comes_back() {
+    let mut world = World::new(&THREE);
+    world.start("gw-4", &THREE, 4);
+    let knows = |w: &World, node: &str| w.nodes[node].store().of_origin(&name("gw-4")).next().is_some();
+    world.run_until(SECONDS(20), |w| w.committed("gw-1").is_some() && THREE.iter().all(|node| knows(w, node)));
+    world.kill("gw-4");
+    let dead = |w: &World| w.nodes["gw-1"].life_of(&name("gw-4")) == Some(crate::core::view::Liveness::Dead);
+    world.run_until(SECONDS(20), dead);
+    let request = world.ask("gw-1", Command::Forget { node: name("gw-4") });
+    world.run_until(SECONDS(5), |w| w.reply(request).is_some());
+    assert_eq!(world.reply(request), Some(&Reply::Done));
+    world.run_until(SECONDS(5), |w| THREE.iter().all(|node| !knows(w, node)));
+    world.start("gw-4", &THREE, 4);
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| knows(w, node)));
+}
+
+#[test]
 fn a_write_is_confirmed_by_peers_whose_first_word_was_lost() {
     let mut world = World::new(&THREE);
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
