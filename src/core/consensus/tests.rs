@@ -359,3 +359,14 @@ fn an_answer_to_an_older_ballot_does_not_count_for_the_same_document_proposed_ag
     desk.accepted_by("c");
     assert_eq!(desk.group.hard().committed.map(|at| at.hash), Some(proposed.hash));
 }
+
+#[test]
+fn who_votes_alone_leads_once_its_own_vote_is_durable() {
+    let mut desk = Desk::new('a', "a");
+    desk.now = desk.group.deadline();
+    desk.with(|group, cx, writes, _| {
+        group.on_deadline(cx, writes);
+        assert_eq!(group.role(), Role::Candidate, "the disk has not answered");
+    });
+    assert_eq!(desk.group.role(), Role::Leader);
+}

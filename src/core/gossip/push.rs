@@ -8,7 +8,8 @@
 //! Invariants: the parent of an origin is never pruned. `told` here and `pruned` at the other end of a link say the
 //! same, but for what is on its way.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::core::cx::Cx;
@@ -40,6 +41,8 @@ pub(super) struct Push {
     origins: Vec<Origin>,
     free: Vec<u32>,
     lanes: BTreeMap<LinkId, Lane>,
+    /// What [`Push::deadline`] said last, until a lane changes: it is asked for after every event, and most change none.
+    due: Cell<Option<Mono>>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,8 +65,9 @@ struct Lane {
     /// Origins that we do not want from the peer, and have told it so.
     told: Bits,
     told_at: Mono,
-    /// What to tell the peer next: graft (true) or prune an origin.
-    wishes: BTreeMap<u32, bool>,
+    /// Origins to ask the peer for, and to tell it that we do not want.
+    grafts: BTreeSet<u32>,
+    prunes: BTreeSet<u32>,
     next_wishes: Mono,
     outbox: Outbox,
     /// A flush is on its way to the network.
@@ -91,7 +95,7 @@ impl Push {
     /// Knows no origin and no neighbour.
     pub fn new(params: &Params) -> Self {
         let (numbers, lanes) = (BTreeMap::new(), BTreeMap::new());
-        Self { params: params.clone(), numbers, origins: Vec::new(), free: Vec::new(), lanes }
+        Self { params: params.clone(), numbers, origins: Vec::new(), free: Vec::new(), lanes, due: Cell::default() }
     }
 
     fn number(&mut self, node: &NodeId) -> u32 {
@@ -122,7 +126,8 @@ impl Push {
             pruned: Bits::default(),
             told: Bits::default(),
             told_at: now,
-            wishes: BTreeMap::new(),
+            grafts: BTreeSet::new(),
+            prunes: BTreeSet::new(),
             next_wishes: Mono::ZERO,
             outbox: Outbox::default(),
             sending: false,
@@ -134,16 +139,18 @@ impl Push {
             }
         }
         self.lanes.insert(link, lane);
+        self.due.take();
     }
 
     /// A link is no longer in use: origins that lost their parent are grafted on all others. The link of one that
     /// is asked for them, to repair with at once, if there were any.
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
         self.lanes.remove(&link)?;
+        self.due.take();
         let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
         orphans.iter().for_each(|number| self.graft(*number));
-        let asked = |(_, lane): &(&LinkId, &Lane)| lane.wishes.values().any(|graft| *graft);
+        let asked = |(_, lane): &(&LinkId, &Lane)| !lane.grafts.is_empty();
         let first = self.lanes.iter().find(asked).or_else(|| self.lanes.iter().next());
         first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link)
     }
@@ -153,6 +160,7 @@ impl Push {
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival) = (None, None);
         self.lanes.values_mut().for_each(|lane| lane.untell(number));
+        self.due.take();
     }
 
     /// An entry of `origin` was new, and came on `link`.
@@ -185,6 +193,7 @@ impl Push {
         {
             lane.told_at = now;
             lane.tell(number);
+            self.due.take();
         }
     }
 
@@ -192,6 +201,7 @@ impl Push {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.untell(number);
             self.origins[number as usize].parent = Some(link);
+            self.due.take();
         }
     }
 
@@ -229,6 +239,7 @@ impl Push {
 
     /// A peer has a better parent for these origins: its link carries them no more, the outbox included.
     pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
+        self.due.take();
         for origin in &prune.origins {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
@@ -253,15 +264,18 @@ impl Push {
         for lane in self.lanes.values_mut() {
             lane.pruned.clear(number);
             lane.told.clear(number);
-            lane.wishes.remove(&number);
+            lane.grafts.remove(&number);
+            lane.prunes.remove(&number);
             lane.outbox.drop_origin(origin);
         }
         self.free.push(number);
+        self.due.take();
     }
 
     /// An entry has news for all neighbours that want its origin, but for the one that brought it. With `skip`, some
     /// are left out.
     pub fn offer(&mut self, key: &Key, scope: Scope, offer: Offer, skip: impl Fn(LinkId) -> bool) {
+        self.due.take();
         let number = self.number(&key.origin);
         let (from, confirm) = match offer {
             Offer::Own { confirm } => (None, confirm),
@@ -285,12 +299,17 @@ impl Push {
     pub fn on_ready(&mut self, link: LinkId) {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.sending = false;
+            self.due.take();
         }
     }
 
     /// Sends what may be sent now: one flush at a time on each link, at once on one that is idle, every `push_delay`
     /// on a busy one.
     pub fn flush(&mut self, cx: &mut Cx<'_>, store: &Store) {
+        if self.deadline() > cx.now.mono {
+            return;
+        }
+        self.due.take();
         let params = &self.params.gossip;
         for (link, lane) in &mut self.lanes {
             if lane.wishes_due() <= cx.now.mono {
@@ -317,7 +336,9 @@ impl Push {
             true => lane.wishes_due(),
             false => lane.next_flush.min(lane.wishes_due()),
         };
-        self.lanes.values().map(due).min().unwrap_or(Mono::NEVER)
+        let due = self.due.get().unwrap_or_else(|| self.lanes.values().map(due).min().unwrap_or(Mono::NEVER));
+        self.due.set(Some(due));
+        due
     }
 
     /// Origins that have a parent, or had one.
@@ -334,21 +355,23 @@ impl Push {
 impl Lane {
     fn tell(&mut self, number: u32) {
         self.told.set(number);
-        self.wishes.insert(number, false);
+        self.grafts.remove(&number);
+        self.prunes.insert(number);
     }
 
     fn untell(&mut self, number: u32) {
         if self.told.clear(number) {
-            self.wishes.insert(number, true);
+            self.prunes.remove(&number);
+            self.grafts.insert(number);
         }
     }
 
     /// Who has no parent cannot wait; prunes come in crowds when trees are learned, and can.
     fn wishes_due(&self) -> Mono {
-        match self.wishes.is_empty() {
-            true => Mono::NEVER,
-            false if self.wishes.values().any(|graft| *graft) => Mono::ZERO,
-            false => self.next_wishes,
+        match (self.grafts.is_empty(), self.prunes.is_empty()) {
+            (false, _) => Mono::ZERO,
+            (true, false) => self.next_wishes,
+            (true, true) => Mono::NEVER,
         }
     }
 
@@ -357,11 +380,10 @@ impl Lane {
     }
 
     fn tell_wishes(&mut self, cx: &mut Cx<'_>, link: LinkId, origins: &[Origin]) {
-        let (mut grafted, mut pruned) = (Vec::new(), Vec::new());
-        for (number, graft) in std::mem::take(&mut self.wishes) {
-            let list = if graft { &mut grafted } else { &mut pruned };
-            list.push(origins[number as usize].node.clone());
-        }
+        let named = |numbers: &mut BTreeSet<u32>| -> Vec<NodeId> {
+            std::mem::take(numbers).into_iter().map(|number| origins[number as usize].node.clone()).collect()
+        };
+        let (grafted, pruned) = (named(&mut self.grafts), named(&mut self.prunes));
         if !grafted.is_empty() {
             cx.send(link, Message::Graft(Graft { origins: grafted }));
         }
