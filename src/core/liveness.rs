@@ -10,6 +10,7 @@
 //!
 //! Invariant: nothing here looks at all members; those in doubt are kept in the order of their deadlines.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Liveness {
     params: Params,
     members: BTreeMap<NodeId, MemberState>,
     links: BTreeMap<LinkId, Watched>,
+    /// The link whose deadline is the first, until that one changes: others only move on, or come and go.
+    first: Cell<Option<(Mono, LinkId)>>,
     /// Members with something to wait for, by when it is due.
     due: BTreeSet<(Mono, NodeId)>,
     facts: Vec<Fact>,
@@ -101,6 +104,7 @@ impl Liveness {
             params: params.clone(),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
+            first: Cell::default(),
             due: BTreeSet::new(),
             facts: Vec::new(),
         }
@@ -179,6 +183,7 @@ impl Liveness {
         let now = cx.now.mono;
         let watched = Watched { node: peer.node.clone(), up: now, heard: now, sent: now, doubted: false };
         self.links.insert(peer.link, watched);
+        self.first.take();
         if let Some(trouble) = &mut self.member(now, &peer.node).trouble {
             trouble.broken = None;
         }
@@ -200,7 +205,13 @@ impl Liveness {
     pub fn on_sent(&mut self, now: Mono, link: LinkId) {
         if let Some(watched) = self.links.get_mut(&link) {
             watched.sent = now;
+            self.on_moved(link);
         }
+    }
+
+    /// A link's deadline has moved on.
+    fn on_moved(&self, link: LinkId) {
+        self.first.set(self.first.get().filter(|(_, first)| *first != link));
     }
 
     /// A link is no longer in use.
@@ -208,6 +219,7 @@ impl Liveness {
     /// One that an end gave up on purpose (`parted`) says nothing of its peer.
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId, parted: bool) {
         let Some(watched) = self.links.remove(&link) else { return };
+        self.first.take();
         if parted || self.is_linked(&watched.node) {
             return;
         }
@@ -312,11 +324,12 @@ impl Liveness {
         let now = cx.now.mono;
         let Some(watched) = self.links.get_mut(&link) else { return };
         watched.heard = now;
-        if watched.doubted {
-            let node = watched.node.clone();
-            if self.state_of(&node) != Some(Life::Left) {
-                self.believe(now, &node);
-            }
+        let doubted = watched.doubted.then(|| watched.node.clone());
+        self.on_moved(link);
+        if let Some(node) = doubted
+            && self.state_of(&node) != Some(Life::Left)
+        {
+            self.believe(now, &node);
         }
     }
 
@@ -371,7 +384,9 @@ impl Liveness {
         let idle = |w: &Watched| {
             (w.sent + self.params.liveness.keepalive_interval).min(w.heard + self.params.liveness.silence_max)
         };
-        let links = self.links.values().map(idle).min().unwrap_or(Mono::NEVER);
+        let first = || self.links.iter().map(|(link, watched)| (idle(watched), *link)).min();
+        self.first.set(self.first.get().or_else(first));
+        let links = self.first.get().map_or(Mono::NEVER, |(due, _)| due);
         links.min(self.due.first().map_or(Mono::NEVER, |(due, _)| *due))
     }
 
@@ -398,6 +413,7 @@ impl Liveness {
     fn watch_links(&mut self, cx: &mut Cx<'_>, own: &NodeId) {
         let now = cx.now.mono;
         let mut silent = Vec::new();
+        self.first.take();
         for (link, watched) in &mut self.links {
             if watched.sent + self.params.liveness.keepalive_interval <= now {
                 watched.sent = now;

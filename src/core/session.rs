@@ -75,6 +75,8 @@ pub struct Sessions {
     life: u32,
     cluster: Option<ClusterId>,
     links: BTreeMap<LinkId, Link>,
+    /// Those that are neither in use nor closing, and have deadlines.
+    unsettled: BTreeSet<LinkId>,
     /// The link in use for each peer.
     in_use: BTreeMap<NodeId, LinkId>,
     /// Peers refused for good, so that it is said once.
@@ -121,6 +123,7 @@ impl Sessions {
             life,
             cluster,
             links: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
             in_use: BTreeMap::new(),
             told: BTreeSet::new(),
             refused: None,
@@ -219,6 +222,7 @@ impl Sessions {
             link,
             Link { dialed, opened: now, heard: now, greeted: now, peer: None, early: None, state: State::Greeting },
         );
+        self.unsettled.insert(link);
         self.greet(cx, link);
     }
 
@@ -251,16 +255,13 @@ impl Sessions {
     /// A connection is gone.
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
+        self.unsettled.remove(&link);
         if gone.state == State::Ready {
             self.retire(cx, link, &gone);
         }
         // Whoever was on trial against it has won.
-        let winners: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, l)| matches!(l.state, State::Trial { rival, .. } if rival == link))
-            .map(|(id, _)| *id)
-            .collect();
+        let won = |l: &Link| matches!(l.state, State::Trial { rival, .. } if rival == link);
+        let winners: Vec<LinkId> = self.unsettled().filter(|(_, l)| won(l)).map(|(id, _)| id).collect();
         for winner in winners {
             self.accept(cx, winner);
         }
@@ -290,7 +291,7 @@ impl Sessions {
     fn judge_trials(&mut self, cx: &mut Cx<'_>, older: LinkId) {
         let now = cx.now.mono;
         let proven = |l: &Link| matches!(l.state, State::Trial { rival, since } if rival == older && now.since(since) >= TRIAL_GRACE);
-        let losers: Vec<LinkId> = self.links.iter().filter(|(_, l)| proven(l)).map(|(id, _)| *id).collect();
+        let losers: Vec<LinkId> = self.unsettled().filter(|(_, l)| proven(l)).map(|(id, _)| id).collect();
         for loser in losers {
             let older = self.links.get(&older).and_then(|link| link.peer.clone());
             let Some((older, newer)) = older.zip(self.links.get(&loser).and_then(|link| link.peer.clone())) else {
@@ -382,13 +383,8 @@ impl Sessions {
     fn accept(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let now = cx.now.mono;
         let Some(hello) = self.links.get(&link).and_then(|link| link.peer.clone()) else { return };
-        let set = |links: &mut BTreeMap<LinkId, Link>, id: LinkId, state: State| {
-            if let Some(link) = links.get_mut(&id) {
-                link.state = state;
-            }
-        };
         if self.cluster.is_none() || self.cluster != hello.cluster {
-            set(&mut self.links, link, State::Known);
+            self.set_state(link, State::Known);
             match hello.cluster {
                 Some(cluster) if self.cluster.is_none() => self.facts.push(Fact::Shown { cluster, by: link }),
                 _ => self.look_for_founders(),
@@ -398,7 +394,7 @@ impl Sessions {
         let rival = self.in_use.get(&hello.node).copied().filter(|rival| *rival != link);
         if let Some((rival, older)) = rival.and_then(|rival| Some((rival, self.links.get(&rival)?.peer.clone()?))) {
             if life(&older) != life(&hello) {
-                return set(&mut self.links, link, State::Trial { rival, since: now });
+                return self.set_state(link, State::Trial { rival, since: now });
             }
             if !self.prefers(link, rival, &hello.node) {
                 return self.close(cx, link);
@@ -413,7 +409,7 @@ impl Sessions {
                 self.close(cx, rival);
             }
         }
-        set(&mut self.links, link, State::Ready);
+        self.set_state(link, State::Ready);
         self.refused = None;
         self.in_use.insert(hello.node.clone(), link);
         cx.notice(Notice::PeerUp { link, peer: hello.node.clone(), addr: hello.addr.clone() });
@@ -486,10 +482,23 @@ impl Sessions {
     }
 
     fn close(&mut self, cx: &mut Cx<'_>, link: LinkId) {
-        if let Some(state) = self.links.get_mut(&link) {
-            state.state = State::Closing;
+        if self.links.contains_key(&link) {
+            self.set_state(link, State::Closing);
             cx.fx.push(Effect::Hangup { link });
         }
+    }
+
+    fn set_state(&mut self, link: LinkId, state: State) {
+        let Some(held) = self.links.get_mut(&link) else { return };
+        held.state = state;
+        match state {
+            State::Ready | State::Closing => self.unsettled.remove(&link),
+            State::Greeting | State::Known | State::Trial { .. } => self.unsettled.insert(link),
+        };
+    }
+
+    fn unsettled(&self) -> impl Iterator<Item = (LinkId, &Link)> {
+        self.unsettled.iter().filter_map(|id| Some((*id, self.links.get(id)?)))
     }
 
     /// When sessions next want attention.
@@ -500,14 +509,14 @@ impl Sessions {
             State::Known => (link.greeted + GREET_AGAIN).min(link.heard + KNOWN_SILENCE_MAX),
             State::Ready | State::Closing => Mono::NEVER,
         };
-        self.links.values().map(due).min().unwrap_or(Mono::NEVER)
+        self.unsettled().map(|(_, link)| due(link)).min().unwrap_or(Mono::NEVER)
     }
 
     /// Closes links that never greeted, and decides trials in which the older link stayed silent.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let links: Vec<(LinkId, State, [Mono; 3])> =
-            self.links.iter().map(|(id, l)| (*id, l.state, [l.opened, l.heard, l.greeted])).collect();
+            self.unsettled().map(|(id, l)| (id, l.state, [l.opened, l.heard, l.greeted])).collect();
         for (link, state, [opened, heard, greeted]) in links {
             match state {
                 State::Known if heard + KNOWN_SILENCE_MAX <= now => self.close(cx, link),

@@ -19,7 +19,7 @@ use crate::core::state::entry::Value;
 use crate::core::state::system::{self, CheckpointRef, LeaderClaim};
 
 /// How often a leader looks whether its voters should change.
-const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Node {
     /// A message of the group. Voters speak for themselves: who says so must be at the other end of the link.
@@ -258,7 +258,6 @@ impl Node {
     }
 
     pub(super) fn plan_voters(&mut self, cx: &mut Cx<'_>) {
-        self.plan_due = cx.now.mono + PLAN_INTERVAL;
         let members: Vec<Member> = self.members_of_region(cx.now.mono);
         // A voter that has moved to another region votes here no more.
         let mut unwanted = self.unwanted.clone();
@@ -268,7 +267,6 @@ impl Node {
             group.plan_voters(cx, &members, &unwanted);
         }
         self.plan_regions(cx);
-        self.pin_voters();
     }
 
     /// Whom this node takes for its region's leader.

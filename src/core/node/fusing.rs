@@ -41,8 +41,9 @@ impl Node {
 
     /// The newest summaries held, one a region.
     pub fn summaries(&self) -> Vec<Summary> {
-        let said = self.store.iter().filter(|(key, _)| key.channel.as_str() == system::SUMMARY);
-        let read = said.filter_map(|(key, entry)| match system::understand(key.channel, &entry.value) {
+        let channel = system::channel(system::SUMMARY);
+        let said = self.store.of_channel(channel.as_str());
+        let read = said.filter_map(|(_, entry)| match system::understand(&channel, &entry.value) {
             Ok(Meaning::Summary(summary)) => Some(*summary),
             _ => None,
         });

@@ -248,7 +248,11 @@ impl Node {
         self.flush_own(cx);
         self.confirm_again(cx);
         if self.plan_due <= cx.now.mono {
-            self.plan_voters(cx);
+            self.plan_due = cx.now.mono + agreement::PLAN_INTERVAL;
+            if self.is_leader() {
+                self.plan_voters(cx);
+            }
+            self.pin_voters();
         }
         if self.leave_due <= cx.now.mono {
             self.leave_due = Mono::NEVER;

@@ -250,8 +250,7 @@ impl Node {
 
     /// What `@node` entries say of everyone.
     pub(super) fn members(&self) -> impl Iterator<Item = (&NodeId, NodeInfo)> {
-        let said = self.store.iter().filter(|(key, _)| key.channel.as_str() == system::NODE);
-        said.filter_map(|(key, entry)| Some((key.origin, entry.value.read().ok()?)))
+        self.store.of_channel(system::NODE).filter_map(|(node, entry)| Some((node, entry.value.read().ok()?)))
     }
 
     /// The nodes of our region as candidates and voters, ourselves included.

@@ -107,6 +107,12 @@ impl Store {
         shelf.into_iter().flat_map(|(origin, shelf)| shelf.iter().map(move |item| parts(origin, item)))
     }
 
+    /// The entry of one channel, of every origin that has one, in the order of origins.
+    pub fn of_channel<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (&'a NodeId, &'a Entry)> {
+        let found = |shelf: &'a Shelf| shelf.find(channel).ok().map(|place| &shelf.at(place).entry);
+        self.shelves.iter().filter_map(move |(origin, shelf)| Some((origin, found(shelf)?)))
+    }
+
     /// How many entries of one origin.
     pub fn count_of(&self, origin: &NodeId) -> usize {
         self.shelves.get(origin).map_or(0, Shelf::len)
