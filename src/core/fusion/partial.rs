@@ -284,8 +284,8 @@ pub(super) fn sort<'a>(members: impl IntoIterator<Item = &'a Member>, terms: &Te
     sorted
 }
 
-/// The uncertainty taken for those that state none: how far the values of all scatter; for one that stands alone
-/// there is none.
+/// The uncertainty taken for those that state none: how far the values of all scatter, or what their last digit leaves
+/// open where most agree to it; for one that stands alone there is none.
 fn unstated_sigma(fresh: &[(&Member, f64)]) -> Option<f64> {
     if fresh.iter().all(|(member, _)| member.sigma.is_some()) || fresh.len() < 2 {
         return None;
@@ -293,8 +293,21 @@ fn unstated_sigma(fresh: &[(&Member, f64)]) -> Option<f64> {
     let mut values: Vec<(f64, u64)> = fresh.iter().map(|(_, value)| (*value, 1)).collect();
     let center = median(&mut values)?;
     let mut stated: Vec<(f64, u64)> = fresh.iter().filter_map(|(member, _)| Some((member.sigma?, 1))).collect();
-    let scatter = mad(&values, center)?.max(center.abs() * 1e-6).max(1e-9);
+    let scatter = mad(&values, center)?;
+    let values = values.iter().map(|(value, _)| *value);
+    let digits = if scatter == 0.0 { step_of_last_digit(values) / 3f64.sqrt() } else { 0.0 };
+    let scatter = scatter.max(digits).max(center.abs() * 1e-6).max(1e-9);
     Some(median(&mut stated).map_or(scatter, |stated| stated.max(scatter)))
+}
+
+/// The step between neighbouring values of as many decimals as the one that has most: 0.1 of 21.5 and 22. Rounding
+/// hides half a step, and of noise about as much again: a rectangle of a step either way, whose standard uncertainty
+/// is the step by the root of three.
+///
+/// Source: JCGM 100:2008 (GUM), 4.3.7 and F.2.2.1.
+fn step_of_last_digit(values: impl Iterator<Item = f64>) -> f64 {
+    let decimals = |value: f64| value.to_string().split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    10f64.powi(-(values.map(decimals).max().unwrap_or(0).min(300) as i32))
 }
 
 impl Sketch {

@@ -55,6 +55,27 @@ fn a_sensor_that_is_known_to_be_faulty_has_no_say_and_counts_in_the_budget() {
     assert_eq!((found.n, found.used, found.stale, found.tolerates), (9, 7, 1, 4));
 }
 
+/// Sensors that state no uncertainty.
+fn fuse_unstated(values: &[f64]) -> Estimate {
+    let members = values.iter().enumerate().map(|(i, value)| Member { sigma: None, ..member(i, *value) }).collect();
+    estimate(subject(), &of(members), &terms(), NOW)
+}
+
+#[test]
+fn those_who_agree_to_the_last_digit_are_as_sure_as_it_lets_them_be() {
+    let found = fuse_unstated(&[21.5, 21.5, 21.5, 21.5]);
+    let alone = 0.1 / 3f64.sqrt();
+    assert!((found.sigma.unwrap() - alone / 2.0).abs() < 1e-6, "{found:?}");
+    let found = fuse_unstated(&[21.5, 21.5, 21.5, 21.6]);
+    assert_eq!(
+        (found.used, found.rejected.len(), found.status),
+        (4, 0, Status::Ok),
+        "one step off is no fault: {found:?}"
+    );
+    let found = fuse_unstated(&[21.5, 21.5, 21.5, 23.0]);
+    assert_eq!(found.rejected.len(), 1, "{found:?}");
+}
+
 #[test]
 fn two_camps_are_never_a_confident_answer() {
     let found = fuse(&[20.0, 20.1, 20.05, 30.0, 30.1, 30.05]);
