@@ -1,5 +1,6 @@
 //! The members of a benchmark, in processes of their own or in this one, seen from the one that directs them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::shell::transport::MemoryNet;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// And how much longer per node while all of them join.
 const JOIN_PATIENCE_PER_NODE: Duration = Duration::from_millis(300);
+
+/// Of more nodes than this not everybody knows the voters at first.
+const CROWD: usize = 100;
 
 /// Somebody with some of the nodes.
 struct Hand {
@@ -88,6 +92,7 @@ impl CrewPlan {
             checkpoint_ms: self.checkpoint_ms,
             top_checkpoint_ms: self.top_checkpoint_ms,
             degree: self.degree,
+            nodes: self.nodes,
         };
         for place in (0..self.nodes).filter(|place| self.is_voter(*place)) {
             cluster.voters.entry(self.region_name(place)).or_default().push(name(place));
@@ -138,8 +143,10 @@ impl Crew {
         for i in 0..members {
             crew.bind(i, &mut |_| ()).await?;
         }
-        let join = crew.join_order();
-        crew.order_all(&join).await?;
+        for i in 0..members {
+            let join = crew.join_order(i);
+            crew.order(i, &join).await?;
+        }
         let takes = JOIN_PATIENCE_PER_NODE * crew.plan.nodes as u32;
         crew.answers(takes, |told| matches!(told, Told::Ready).then_some(())).await?;
         Ok(crew)
@@ -212,15 +219,30 @@ impl Crew {
         Ok(())
     }
 
-    fn join_order(&self) -> Order {
-        let nodes = self.hands.iter().flat_map(|hand| &hand.nodes);
-        let voters = nodes.filter(|node| self.plan.is_voter(node.place));
+    fn join_order(&self, i: usize) -> Order {
+        let all = self.hands.iter().flat_map(|hand| &hand.nodes);
+        let addrs: BTreeMap<usize, &String> = all.map(|node| (node.place, &node.listen)).collect();
+        let of =
+            |place: usize| self.contacts(place).into_iter().filter_map(|at| Some((*addrs.get(&at)?).clone())).collect();
         Order::Join {
-            bootstrap: voters.map(|node| node.listen.clone()).collect(),
+            bootstrap: self.hands[i].nodes.iter().map(|node| of(node.place)).collect(),
             members: self.plan.nodes,
             background_ms: self.plan.background_ms,
             marks: self.plan.marks,
         }
+    }
+
+    /// Whom the node at a place knows at first: a voter all voters, the others a few that start before them, for
+    /// everybody at once is too much for three.
+    fn contacts(&self, place: usize) -> BTreeSet<usize> {
+        let (regions, plan) = (self.plan.regions, &self.plan);
+        if plan.is_voter(place) || plan.nodes <= CROWD {
+            return (0..plan.nodes).filter(|at| plan.is_voter(*at)).collect();
+        }
+        let (nth, region) = (place / regions, place % regions);
+        let near = [nth / 2, nth * 2 / 3, nth - 1, nth / 5].map(|nth| nth * regions + region);
+        let abroad = nth / 2 * regions + (region + 1) % regions;
+        near.into_iter().chain((regions > 1).then_some(abroad)).collect()
     }
 
     /// Where raw frames are received: as many connections as there are nodes.
@@ -323,7 +345,7 @@ impl Crew {
     /// If it has ended.
     pub async fn join(&mut self, i: usize) -> Result<(), CliError> {
         let voters = self.hands.iter().flat_map(|hand| &hand.nodes).filter(|node| node.place < self.plan.nodes);
-        let bootstrap = voters.map(|node| node.listen.clone()).collect();
+        let bootstrap = vec![voters.map(|node| node.listen.clone()).collect()];
         let join = Order::Join { bootstrap, members: self.plan.nodes + 1, background_ms: None, marks: false };
         self.order(i, &join).await
     }
@@ -365,8 +387,8 @@ impl Crew {
             self.hands[*i] = self.hire(*i, self.hands[*i].nodes.clone())?;
             self.bind(*i, heard).await?;
         }
-        let join = self.join_order();
         for i in members {
+            let join = self.join_order(*i);
             self.order(*i, &join).await?;
         }
         let mut waiting = members.to_vec();

@@ -29,6 +29,10 @@ use crate::shell::runtime::{self, NodeHandle, Start};
 use crate::shell::storage::Storage;
 use crate::shell::transport::{Listener, MemoryNet};
 
+/// More nodes than this on one machine have more patience with each other, in proportion.
+const CROWD: usize = 100;
+/// Nodes of one member that join at once.
+const JOIN_AT_ONCE: usize = 100;
 /// How long the last updates may take to be held everywhere.
 const HELD_PATIENCE: Duration = Duration::from_secs(20);
 /// Time between looks at whether all is held; no latency depends on it.
@@ -131,8 +135,8 @@ impl Member {
         match order {
             Order::Bind { nodes, cluster } => self.bind(nodes, &cluster).await,
             Order::Join { bootstrap, members, background_ms, marks } => {
-                self.join(&bootstrap, background_ms, marks.then_some(tell))?;
-                self.wait_for_all(members).await?;
+                self.join(bootstrap, background_ms, marks.then_some(tell)).await?;
+                self.wait_for_all(0, members).await?;
                 Ok(Told::Ready)
             }
             Order::Write { schedule } => self.write(schedule).await.map(Told::Wrote),
@@ -172,6 +176,14 @@ impl Member {
             if let Some(degree) = cluster.degree {
                 params.gossip.overlay_degree = degree;
             }
+            // A machine that runs a thousand gateways is a thousand times as slow at each.
+            for patience in [
+                &mut params.liveness.keepalive_interval,
+                &mut params.liveness.silence_max,
+                &mut params.liveness.suspicion_timeout,
+            ] {
+                *patience *= (cluster.nodes / CROWD).max(1) as u32;
+            }
             peers.push(addr);
             self.bound.push((plan, listener, params));
         }
@@ -191,13 +203,21 @@ impl Member {
         Ok((listener.into(), addr))
     }
 
-    fn join(
+    /// Starts the nodes, the next few when the last few know all before them: a thousand that join at once have more to
+    /// tell each other than one machine can take.
+    async fn join(
         &mut self,
-        bootstrap: &[String],
+        bootstrap: Vec<Vec<String>>,
         background_ms: Option<u64>,
         marks: Option<&mpsc::UnboundedSender<Told>>,
     ) -> Result<(), CliError> {
-        for (plan, listener, mut params) in self.bound.drain(..) {
+        let bound = std::mem::take(&mut self.bound);
+        for ((plan, listener, mut params), bootstrap) in bound.into_iter().zip(bootstrap) {
+            let started = self.nodes.len();
+            let votes = params.initial_voters.values().any(|voters| voters.contains(&params.node));
+            if !votes && started >= JOIN_AT_ONCE && started.is_multiple_of(JOIN_AT_ONCE) {
+                self.wait_for_all(started - JOIN_AT_ONCE, started).await?;
+            }
             params.bootstrap = bootstrap.iter().map(|addr| addr.as_str().into()).collect();
             let opened = match &plan.dir {
                 Some(dir) => Storage::open(dir).map_err(|error| CliError::because("a store cannot be had", &error))?,
@@ -226,11 +246,11 @@ impl Member {
         Ok(())
     }
 
-    /// Until every own node sees that many alive, and a checkpoint.
-    async fn wait_for_all(&self, members: usize) -> Result<(), CliError> {
+    /// Until every own node from the `first` on sees that many alive, and a checkpoint.
+    async fn wait_for_all(&self, first: usize, members: usize) -> Result<(), CliError> {
         // A look costs a node time that grows with its members.
         let mut looks = tokio::time::interval(Duration::from_millis(10 + members as u64 / 5));
-        for (_, node) in &self.nodes {
+        for (_, node) in self.nodes.iter().skip(first) {
             loop {
                 looks.tick().await;
                 let view = node.view().await.map_err(|error| CliError::because("a node has stopped", &error))?;
@@ -244,8 +264,9 @@ impl Member {
     }
 
     async fn write(&self, schedule: Schedule) -> Result<Share, CliError> {
+        // Those of this schedule may have begun to come from members that were faster.
         for held in &self.held {
-            held.lock().expect("no holder panics").notes.clear();
+            held.lock().expect("no holder panics").notes.retain(|(update, _, _)| *update >= schedule.first);
         }
         let (before, cpu_before) = (self.traffic(), cpu_us());
         let missed = self.pace(schedule).await?;

@@ -18,9 +18,9 @@ pub const CHANNEL: &str = "bench";
 pub enum Order {
     /// Take addresses; answered by [`Told::Bound`].
     Bind { nodes: Vec<NodePlan>, cluster: ClusterPlan },
-    /// Start the nodes; answered by [`Told::Ready`] when every one of them sees `members` alive and a checkpoint.
-    /// With `marks`, agreement is told of from then on, by [`Told::Marked`].
-    Join { bootstrap: Vec<String>, members: usize, background_ms: Option<u64>, marks: bool },
+    /// Start the nodes, each with its own addresses to begin with; answered by [`Told::Ready`] when every one of them
+    /// sees `members` alive and a checkpoint. With `marks`, agreement is told of from then on, by [`Told::Marked`].
+    Join { bootstrap: Vec<Vec<String>>, members: usize, background_ms: Option<u64>, marks: bool },
     /// Write what falls to the own nodes, and wait until they hold all of it; answered by [`Told::Wrote`].
     Write { schedule: Schedule },
     /// Write frames to all receivers and wait for each; answered by [`Told::WroteRaw`].
@@ -51,6 +51,8 @@ pub struct ClusterPlan {
     pub top_checkpoint_ms: Option<u64>,
     /// Neighbours kept in the own region; the default without.
     pub degree: Option<usize>,
+    /// How many nodes there are.
+    pub nodes: usize,
 }
 
 /// A node that a member runs.
