@@ -239,6 +239,10 @@ impl Group {
     }
 
     fn count_ack(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, voter: Voter) {
+        // A later leader has gone on from here, and we have heard of what it committed before we have heard of it.
+        if self.hard.committed.is_some_and(|committed| committed.index > self.hard.accepted.index) {
+            return;
+        }
         let voters = self.voters_of(&self.accepted);
         let Part::Leader(leading) = &mut self.part else { return };
         leading.acks.insert(voter.clone());
