@@ -200,7 +200,9 @@ impl Node {
             self.publish_live_again(cx);
         }
         self.store.forget(node, up_to);
-        if *node != self.me.node {
+        // One that has come back since, and of whom we have heard that first, is not forgotten.
+        let is_back = self.store.get(&Key::new(node.clone(), system::node_channel())).is_some();
+        if *node != self.me.node && !is_back {
             self.liveness.on_forgotten(node);
             self.gossip.on_forgotten(node);
         }
