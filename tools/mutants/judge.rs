@@ -131,10 +131,10 @@ impl<'a> Search<'a> {
     fn sim(&self) {
         while let Some((at, seed, tried)) = self.next() {
             let (scenario, begun) = (&self.scenarios[at], Instant::now());
-            let verdict = caught(|| {
-                run(&Plan::draw(scenario, seed, &Cut::default()), Trace::default())
-                    .violation
-                    .map(|broken| broken.oracle.to_owned())
+            let report = run(&Plan::draw(scenario, seed, &Cut::default()), Trace::default());
+            let verdict = report.violation.map(|broken| match broken.oracle {
+                "assertion" => assertion(&broken.detail),
+                oracle => oracle.to_owned(),
             });
             let mut turns = self.turns.lock().expect("no holder panics");
             turns.spent[at].0 += begun.elapsed();
@@ -175,15 +175,18 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A mutant that stops itself is found, too.
+/// A mutant that stops itself in the model is found, too.
 fn caught(judge: impl FnOnce() -> Option<String>) -> Option<String> {
     match catch_unwind(AssertUnwindSafe(judge)) {
         Ok(verdict) => verdict,
         Err(panic) => {
             let said = panic.downcast_ref::<String>().cloned();
             let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            let said = said.unwrap_or_default();
-            Some(format!("an assertion: {}", said.lines().next().unwrap_or_default().replace('|', "/")))
+            Some(assertion(&said.unwrap_or_default()))
         }
     }
+}
+
+fn assertion(said: &str) -> String {
+    format!("an assertion: {}", said.lines().next().unwrap_or_default().replace('|', "/"))
 }

@@ -9,6 +9,7 @@ mod counts;
 
 use std::collections::BTreeMap;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::core::effect::Effect;
 use crate::core::event::{Command, Event};
@@ -141,7 +142,16 @@ impl Cluster {
         cluster
     }
 
+    /// A node that stops itself breaks a rule like any other, and the seed is told.
     fn run(&mut self) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run_on())) {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+            let detail = said.unwrap_or("a panic without a word").to_owned();
+            self.violation = Some(Violation { oracle: "assertion", detail });
+        }
+    }
+
+    fn run_on(&mut self) {
         while self.violation.is_none() && self.phase != Phase::Done {
             let Some(what) = self.queue.pop() else { break };
             self.happen(what);
