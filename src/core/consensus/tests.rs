@@ -370,3 +370,22 @@ fn who_votes_alone_leads_once_its_own_vote_is_durable() {
     });
     assert_eq!(desk.group.role(), Role::Leader);
 }
+
+#[test]
+fn a_deposed_leader_that_has_learned_of_a_later_commit_takes_late_answers_for_nothing() {
+    let (mut old, mut new) = (Desk::new('a', "abc"), Desk::new('b', "abc"));
+    old.lead('c');
+    new.lead('c');
+    old.propose();
+    for _ in 0..2 {
+        new.accepted_by("c");
+        new.propose();
+    }
+    let later = new.group.hard().committed.unwrap();
+    assert!(later.index > old.group.hard().accepted.index);
+    old.shelf.0.extend(new.shelf.0.iter().cloned());
+    old.with(|group, cx, writes, shelf| group.learn(cx, writes, shelf, later, &voter('b').node));
+    assert!(old.group.is_leader() && old.group.hard().committed == Some(later));
+    old.accepted_by("c");
+    assert_eq!(old.group.hard().committed, Some(later));
+}

@@ -11,6 +11,7 @@ use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
 use crate::core::time::Wall;
+use crate::core::view::Liveness;
 
 /// Nodes on a perfect network and perfect disks: every effect happens at once, in order.
 struct World {
@@ -267,18 +268,26 @@ fn whoever_asked_a_leader_to_take_a_voter_out_is_answered_when_it_leads_no_more(
 #[test]
 fn what_a_forgotten_node_said_is_gone_everywhere_and_said_anew_when_it_comes_back() {
     let mut world = World::new(&THREE);
-    world.start("gw-4", &THREE, 4);
-    let knows = |w: &World, node: &str| w.nodes[node].store().of_origin(&name("gw-4")).next().is_some();
+    world.start("gw-0", &THREE, 4);
+    let knows = |w: &World, node: &str| w.nodes[node].store().of_origin(&name("gw-0")).next().is_some();
     world.run_until(SECONDS(20), |w| w.committed("gw-1").is_some() && THREE.iter().all(|node| knows(w, node)));
-    world.kill("gw-4");
-    let dead = |w: &World| w.nodes["gw-1"].life_of(&name("gw-4")) == Some(crate::core::view::Liveness::Dead);
-    world.run_until(SECONDS(20), dead);
-    let request = world.ask("gw-1", Command::Forget { node: name("gw-4") });
+    world.kill("gw-0");
+    let life = |w: &World, node: &str| w.nodes[node].life_of(&name("gw-0"));
+    world.run_until(SECONDS(20), |w| life(w, "gw-1") == Some(Liveness::Dead));
+    let request = world.ask("gw-1", Command::Forget { node: name("gw-0") });
     world.run_until(SECONDS(5), |w| w.reply(request).is_some());
     assert_eq!(world.reply(request), Some(&Reply::Done));
     world.run_until(SECONDS(5), |w| THREE.iter().all(|node| !knows(w, node)));
-    world.start("gw-4", &THREE, 4);
+    world.start("gw-0", &THREE, 4);
     world.run_until(SECONDS(20), |w| THREE.iter().all(|node| knows(w, node)));
+    // A newcomer hears of origins in order: that gw-0 is back, and then that gw-1 has forgotten it before.
+    world.tamper =
+        Box::new(|from, to, message| (![from, to].iter().all(|at| ["gw-0", "gw-9"].contains(at))).then_some(message));
+    world.start("gw-9", &THREE, 9);
+    let forget = Key::new(name("gw-1"), crate::core::state::system::forget_channel(&name("gw-0")));
+    world.run_until(SECONDS(20), |w| w.nodes["gw-9"].store().get(&forget).is_some());
+    assert!(knows(&world, "gw-9"));
+    assert_eq!(life(&world, "gw-9"), Some(Liveness::Alive));
 }
 
 #[test]
