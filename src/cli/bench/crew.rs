@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::bench::member::{self, Member};
-use crate::cli::bench::plan::{self, ClusterPlan, NodePlan, Order, Told, name};
+use crate::cli::bench::plan::{self, CROWD, ClusterPlan, NodePlan, Order, Told, name};
 use crate::cli::error::CliError;
 use crate::shell::transport::MemoryNet;
 
@@ -19,9 +19,6 @@ use crate::shell::transport::MemoryNet;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// And how much longer per node while all of them join.
 const JOIN_PATIENCE_PER_NODE: Duration = Duration::from_millis(300);
-
-/// Of more nodes than this not everybody knows the voters at first.
-const CROWD: usize = 100;
 
 /// Somebody with some of the nodes.
 struct Hand {

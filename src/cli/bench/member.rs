@@ -12,7 +12,9 @@ use tokio::sync::mpsc;
 
 use crate::cli::bench::flood::Flooded;
 use crate::cli::bench::mark::Mark;
-use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
+use crate::cli::bench::plan::{
+    CHANNEL, CROWD, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place,
+};
 use crate::cli::bench::raw;
 use crate::cli::error::CliError;
 use crate::cli::pace;
@@ -29,10 +31,6 @@ use crate::shell::runtime::{self, NodeHandle, Start};
 use crate::shell::storage::Storage;
 use crate::shell::transport::{Listener, MemoryNet};
 
-/// More nodes than this on one machine have more patience with each other, in proportion.
-const CROWD: usize = 100;
-/// Nodes of one member that join at once.
-const JOIN_AT_ONCE: usize = 100;
 /// How long the last updates may take to be held everywhere.
 const HELD_PATIENCE: Duration = Duration::from_secs(20);
 /// Time between looks at whether all is held; no latency depends on it.
@@ -176,7 +174,7 @@ impl Member {
             if let Some(degree) = cluster.degree {
                 params.gossip.overlay_degree = degree;
             }
-            // A machine that runs a thousand gateways is a thousand times as slow at each.
+            // What one machine does for more, it does later for each.
             for patience in [
                 &mut params.liveness.keepalive_interval,
                 &mut params.liveness.silence_max,
@@ -215,8 +213,8 @@ impl Member {
         for ((plan, listener, mut params), bootstrap) in bound.into_iter().zip(bootstrap) {
             let started = self.nodes.len();
             let votes = params.initial_voters.values().any(|voters| voters.contains(&params.node));
-            if !votes && started >= JOIN_AT_ONCE && started.is_multiple_of(JOIN_AT_ONCE) {
-                self.wait_for_all(started - JOIN_AT_ONCE, started).await?;
+            if !votes && started >= CROWD && started.is_multiple_of(CROWD) {
+                self.wait_for_all(started - CROWD, started).await?;
             }
             params.bootstrap = bootstrap.iter().map(|addr| addr.as_str().into()).collect();
             let opened = match &plan.dir {
