@@ -47,7 +47,7 @@ impl Default for FusionParams {
             method: Method::default(),
             groups: Vec::new(),
             sensors: Vec::new(),
-            exclude: vec!["sensorctl-*/*".into()],
+            exclude: ["sensorctl-*/*", "cpu/load", "memory/used"].map(String::from).into(),
         }
     }
 }
