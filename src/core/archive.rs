@@ -192,6 +192,14 @@ impl Archive {
         self.bodies.get(hash)
     }
 
+    /// The body of this hash if it is in memory; else it is loaded, should the disk hold it.
+    pub fn body_or_load(&mut self, cx: &mut Cx<'_>, hash: &Hash) -> Option<&Body> {
+        if !self.bodies.contains_key(hash) && self.retention.is_written(hash) {
+            self.load(cx, (Content::Body, *hash));
+        }
+        self.bodies.get(hash)
+    }
+
     /// Whether the body of this hash can be had from this node.
     pub fn holds_body(&self, hash: &Hash) -> bool {
         self.bodies.contains_key(hash) || self.retention.is_written(hash)
@@ -384,11 +392,15 @@ impl Archive {
         if gone || self.loads.len() >= LOADS_MAX {
             return self.serve(key, &asked);
         }
-        let waiting = self.loads.entry(key).or_default();
-        if waiting.is_empty() {
-            cx.fx.push(Effect::Load { content: fetch.content, hash: fetch.hash });
-        }
-        waiting.push(asked);
+        self.load(cx, key).push(asked);
+    }
+
+    /// Asks the disk, once at a time, and tells who is to have it.
+    fn load(&mut self, cx: &mut Cx<'_>, key: (Content, Hash)) -> &mut Vec<Asked> {
+        self.loads.entry(key).or_insert_with(|| {
+            cx.fx.push(Effect::Load { content: key.0, hash: key.1 });
+            Vec::new()
+        })
     }
 
     fn is_cached(&self, (content, hash): (Content, Hash)) -> bool {

@@ -63,7 +63,7 @@ impl Wall {
 
     /// Milliseconds from `other` to `self`, negative when `other` is later.
     pub const fn millis_after(self, other: Self) -> i64 {
-        self.0 as i64 - other.0 as i64
+        (self.0 as i64).saturating_sub(other.0 as i64)
     }
 }
 

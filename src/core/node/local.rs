@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::core::consensus::Holdings;
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::event::{Ack, RefusedCommand, Reply};
 use crate::core::hard_state::{Position, Record};
 use crate::core::hlc::Hlc;
-use crate::core::id::{Channel, LinkId, NodeId, PersistSeq, RegionId, RequestId};
+use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RegionId, RequestId};
 use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
+use crate::core::message::agreement::Content;
 use crate::core::message::exchange::Confirm;
 use crate::core::node::Node;
 use crate::core::reading::{Quality, Reading};
@@ -369,12 +371,23 @@ impl Node {
         }
     }
 
+    /// What was asked of the disk is here: the newest checkpoint's body, perhaps, that writes wait for.
+    pub(super) fn on_loaded(&mut self, cx: &mut Cx<'_>, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
+        let held = bytes.is_some();
+        self.archive.on_loaded(content, hash, bytes);
+        let committed = self.group.as_ref().and_then(|group| group.hard().committed);
+        let newest = committed.and_then(|position| self.archive.document(&position.hash));
+        if let Some(document) = newest.filter(|newest| held && newest.header().body == Some(hash)) {
+            self.answer_checkpointed(cx, &document);
+        }
+    }
+
     /// A checkpoint is committed: answers the writes whose readings, or newer ones, stand in it.
     pub(super) fn answer_checkpointed(&mut self, cx: &mut Cx<'_>, document: &Document) {
         if self.pending.checkpoint.is_empty() {
             return;
         }
-        let body = document.header().body.and_then(|hash| self.archive.body(&hash));
+        let body = document.header().body.and_then(|hash| self.archive.body_or_load(cx, &hash));
         let Some(entries) = body.and_then(|body: &Body| body.entries().ok()) else { return };
         let held: BTreeMap<Channel, Hlc> = entries
             .into_iter()

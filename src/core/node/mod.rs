@@ -154,7 +154,7 @@ impl Node {
         let mut rng = std::mem::replace(&mut self.rng, Rng::new(0));
         let before = fx.len();
         let mut cx = Cx { now, rng: &mut rng, fx };
-        self.judge_again_after_a_step(&mut cx);
+        self.notice_a_step(&mut cx);
         self.judge_top(&mut cx);
         self.dispatch(&mut cx, event);
         self.judge_top(&mut cx);
@@ -180,7 +180,7 @@ impl Node {
             Event::LinkReady { link } => self.on_link_ready(cx, link),
             Event::Received { link, message } => self.on_message(cx, link, *message),
             Event::Persisted { seq } => self.on_persisted(cx, seq),
-            Event::Loaded { content, hash, bytes } => self.archive.on_loaded(content, hash, bytes),
+            Event::Loaded { content, hash, bytes } => self.on_loaded(cx, content, hash, bytes),
             Event::Sensed { readings } => self.on_sensed(cx, readings),
             Event::Asked { request, command } => self.on_asked(cx, request, command),
             Event::Leave => self.on_leave(cx),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::core::event::Ack;
 use crate::core::id::{Index, StoreId};
-use crate::core::message::agreement::{CheckpointPropose, Content};
+use crate::core::ledger::body::Body;
+use crate::core::message::agreement::{CheckpointPropose, Content, Heartbeat};
 use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
@@ -16,6 +17,8 @@ use crate::core::view::Liveness;
 /// Nodes on a perfect network and perfect disks: every effect happens at once, in order.
 struct World {
     now: Now,
+    /// By how much a node's wall clock is ahead.
+    ahead: BTreeMap<String, Duration>,
     nodes: BTreeMap<String, Node>,
     disks: BTreeMap<String, Vec<Record>>,
     links: BTreeMap<LinkId, (String, String, LinkId)>,
@@ -39,6 +42,7 @@ impl World {
         let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_700_000_000_000) };
         let mut world = Self {
             now,
+            ahead: BTreeMap::new(),
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -92,7 +96,8 @@ impl World {
         while let Some((node, event)) = self.queue.pop_front() {
             let Some(running) = self.nodes.get_mut(&node) else { continue };
             let mut fx = Vec::new();
-            running.handle(event, self.now, &mut fx);
+            let ahead = self.ahead.get(&node).copied().unwrap_or_default();
+            running.handle(event, Now { wall: self.now.wall + ahead, ..self.now }, &mut fx);
             for effect in fx {
                 self.perform(&node, effect);
             }
@@ -132,7 +137,12 @@ impl World {
                 self.queue.push_back((node.to_owned(), Event::Persisted { seq }));
             }
             Effect::Load { content, hash } => {
-                self.queue.push_back((node.to_owned(), Event::Loaded { content, hash, bytes: None }));
+                let mut written = self.disks.get(node).into_iter().flatten();
+                let bytes = written.find_map(|record| match record {
+                    Record::Body(body) if body.hash() == hash => Some(body.packed().to_vec()),
+                    _ => None,
+                });
+                self.queue.push_back((node.to_owned(), Event::Loaded { content, hash, bytes }));
             }
             Effect::Reply { request, reply } => self.replies.push((node.to_owned(), request, reply)),
             Effect::Notice(notice) => self.notices.push((node.to_owned(), notice)),
@@ -226,6 +236,48 @@ fn a_reading_reaches_everyone_and_every_kind_of_acknowledgement_comes() {
     }
     let key = crate::core::state::entry::Key::new(name("gw-2"), Channel::new("temp").unwrap());
     assert!(world.nodes.values().all(|node| node.store().get(&key).is_some()));
+}
+
+#[test]
+fn a_write_is_answered_although_the_checkpoint_that_holds_it_is_on_disk_alone() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && w.leader().is_some());
+    let leader = world.leader().unwrap();
+    let writer = *THREE.iter().find(|node| **node != leader).unwrap();
+    world.tamper = Box::new(move |_, to, message| match message {
+        Message::SensorUpdate(_) if to == writer => None,
+        Message::Heartbeat(beat) if to == writer => Some(Message::Heartbeat(Heartbeat { committed: None, ..beat })),
+        message => Some(message),
+    });
+    let readings = vec![(Channel::new("temp").unwrap(), Reading::new(21.5, world.now.wall))];
+    let request = world.ask(writer, Command::Put { readings, ack: Ack::Checkpoint });
+    let accepted = move |w: &World| w.nodes[writer].group().unwrap().hard().accepted.hash;
+    let before = accepted(&world);
+    world.run_until(SECONDS(20), |w| accepted(w) != before);
+    let others = (1..9).map(|stamp| Body::of_text(format!("{stamp}").as_bytes()));
+    assert_eq!(world.reply(request), None, "its checkpoint is accepted and not known to be committed");
+    others.for_each(|body| world.nodes.get_mut(writer).unwrap().archive.cache_body(body));
+    world.tamper = Box::new(|_, _, message| Some(message));
+    world.run_until(SECONDS(5), |w| w.reply(request).is_some());
+    assert!(matches!(world.reply(request), Some(Reply::Put { .. })), "{:?}", world.reply(request));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_while_neighbours_are_there_stamps_nothing_in_the_future() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.nodes.values().all(|node| node.view(w.now).clock_offset_ms == Some(0)));
+    for ahead in [SECONDS(3600), SECONDS(0)] {
+        world.ahead.insert("gw-2".into(), ahead);
+        let readings = vec![(Channel::new("temp").unwrap(), Reading::new(21.5, world.now.wall))];
+        let request = world.ask("gw-2", Command::Put { readings, ack: Ack::Memory });
+        let Some(Reply::Put { stamps }) = world.reply(request).cloned() else { panic!("the write is refused") };
+        let (stamped, now) = (stamps[0].wall(), world.now.wall);
+        assert!(stamped.millis_after(now).abs() < 1000, "stamped {} ms ahead", stamped.millis_after(now));
+        world.replies.clear();
+    }
+    let told: Vec<_> = world.notices.iter().filter(|(node, _)| node == "gw-2").map(|(_, notice)| notice).collect();
+    assert!(told.contains(&&Notice::ClockOff { offset_ms: -3_600_000 }), "{told:?}");
+    assert!(told.contains(&&Notice::ClockBack), "{told:?}");
 }
 
 #[test]

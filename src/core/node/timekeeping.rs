@@ -18,9 +18,12 @@ use crate::core::time::{Mono, Now, Wall};
 pub(super) struct Timekeeper {
     clock: Clock,
     skew_max: Duration,
-    /// Milliseconds by which each neighbour's wall clock is ahead of ours.
-    offsets: BTreeMap<NodeId, i64>,
-    /// True while our own wall clock is too far off to be used.
+    /// Milliseconds by which each neighbour's wall clock is ahead of our *monotonic* one: when ours is set, we see at
+    /// once that it was ours.
+    neighbours: BTreeMap<NodeId, i64>,
+    /// The two in the middle of them.
+    middle: Option<(i64, i64)>,
+    /// True while our own wall clock is too far off to be used, as of the last event.
     unused: bool,
     marks: VecDeque<(PersistSeq, Hlc)>,
     mark_due: Mono,
@@ -36,7 +39,8 @@ impl Timekeeper {
         Self {
             clock: Clock::recover(mark),
             skew_max: params.clock_skew_max,
-            offsets: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            middle: None,
             unused: false,
             marks: VecDeque::new(),
             mark_due: Mono::ZERO,
@@ -50,31 +54,50 @@ impl Timekeeper {
 
     /// The wall clock that stamps follow: our own, or the neighbours' median where ours is off.
     pub(super) fn trusted(&self, now: Now) -> Wall {
-        let offset = if self.unused { self.median() } else { None };
-        match offset {
+        match self.median(now).filter(|_| self.is_off(now)) {
             Some(offset) => Wall::from_millis(now.wall.as_millis().saturating_add_signed(offset)),
             None => now.wall,
         }
     }
 
-    /// Median of the neighbours' offsets in milliseconds; of two in the middle the one nearer to zero.
-    pub(super) fn median(&self) -> Option<i64> {
-        let mut offsets: Vec<i64> = self.offsets.values().copied().collect();
-        offsets.sort_unstable();
-        let (low, high) = (*offsets.get(offsets.len().checked_sub(1)? / 2)?, *offsets.get(offsets.len() / 2)?);
+    /// By how many milliseconds the neighbours' median is ahead of us; of two in the middle the one nearer to us.
+    pub(super) fn median(&self, now: Now) -> Option<i64> {
+        let (low, high) = self.middle?;
+        let (low, high) = (low.saturating_sub(lead(now)), high.saturating_sub(lead(now)));
         Some(if low.unsigned_abs() < high.unsigned_abs() { low } else { high })
+    }
+
+    fn differs(&self, now: Now) -> bool {
+        self.median(now).is_some_and(|median| median.unsigned_abs() > self.skew_max.as_millis() as u64)
+    }
+
+    /// One neighbour alone may be the one that is wrong.
+    fn is_off(&self, now: Now) -> bool {
+        self.neighbours.len() >= 2 && self.differs(now)
+    }
+
+    fn set_offset(&mut self, now: Now, node: NodeId, offset_ms: i64) {
+        self.neighbours.insert(node, offset_ms.saturating_add(lead(now)));
+        self.find_middle();
+    }
+
+    fn find_middle(&mut self) {
+        let mut all: Vec<i64> = self.neighbours.values().copied().collect();
+        all.sort_unstable();
+        self.middle = all.len().checked_sub(1).map(|last| (all[last / 2], all[all.len() / 2]));
     }
 
     pub(super) fn is_unused(&self) -> bool {
         self.unused
     }
 
-    pub(super) fn offset_of(&self, node: &NodeId) -> Option<i64> {
-        self.offsets.get(node).copied()
+    pub(super) fn offset_of(&self, now: Now, node: &NodeId) -> Option<i64> {
+        self.neighbours.get(node).map(|offset| offset.saturating_sub(lead(now)))
     }
 
     pub(super) fn forget_offset(&mut self, node: &NodeId) {
-        self.offsets.remove(node);
+        self.neighbours.remove(node);
+        self.find_middle();
     }
 
     pub(super) fn observe(&mut self, own: Hlc) {
@@ -84,6 +107,11 @@ impl Timekeeper {
     pub(super) fn last(&self) -> Hlc {
         self.clock.last()
     }
+}
+
+/// Milliseconds by which our wall clock is ahead of our monotonic one: changes only when it is set.
+fn lead(now: Now) -> i64 {
+    now.wall.as_millis() as i64 - (now.mono.as_micros() / 1000) as i64
 }
 
 impl Node {
@@ -112,7 +140,8 @@ impl Node {
 
     /// A clock that was ahead let entries in that nobody with a right one takes, and that would win for ever: once
     /// it has stepped back they go, as they would have been refused (section 1). Of our own, see `restart_clock`.
-    pub(super) fn judge_again_after_a_step(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn notice_a_step(&mut self, cx: &mut Cx<'_>) {
+        self.judge_own_clock(cx);
         let now = self.believed(cx.now);
         let Some(seen) = self.time.seen.replace(now) else { return };
         let expected = seen.wall + now.mono.since(seen.mono);
@@ -155,19 +184,21 @@ impl Node {
 
     /// A neighbour told its wall clock: judge ours by the median of all.
     pub(super) fn on_clock_offset(&mut self, cx: &mut Cx<'_>, node: NodeId, offset_ms: i64) {
-        self.time.offsets.insert(node, offset_ms);
-        let median = self.time.median().unwrap_or(0);
-        let bound = self.time.skew_max.as_millis() as u64;
-        // One neighbour alone may be the one that is wrong.
-        let off = self.time.offsets.len() >= 2 && median.unsigned_abs() > bound;
-        match (std::mem::replace(&mut self.time.unused, off), off) {
-            (false, true) => cx.notice(Notice::ClockOff { offset_ms: median }),
-            (true, false) => cx.notice(Notice::ClockBack),
-            _ => {}
-        }
-        let agreed = median.unsigned_abs() <= bound || off;
+        self.time.set_offset(cx.now, node, offset_ms);
+        self.judge_own_clock(cx);
+        let agreed = self.time.is_off(cx.now) || !self.time.differs(cx.now);
         if agreed && self.time.last().wall() > self.time.trusted(cx.now) + self.time.skew_max {
             self.restart_clock(cx);
+        }
+    }
+
+    /// Says so when our wall clock becomes too far off to be used, or fit again.
+    fn judge_own_clock(&mut self, cx: &mut Cx<'_>) {
+        let off = self.time.is_off(cx.now);
+        match (std::mem::replace(&mut self.time.unused, off), off) {
+            (false, true) => cx.notice(Notice::ClockOff { offset_ms: self.time.median(cx.now).unwrap_or(0) }),
+            (true, false) => cx.notice(Notice::ClockBack),
+            _ => {}
         }
     }
 

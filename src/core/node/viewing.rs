@@ -26,7 +26,7 @@ impl Node {
             entries: self.store.len(),
             readings: self.store.iter().filter(|(key, _)| !key.channel.is_system()).count(),
             converged: self.gossip.converged(),
-            clock_offset_ms: self.time.median(),
+            clock_offset_ms: self.time.median(now),
             clock_unused: self.time.is_unused(),
             disk_wait: self.writes.oldest_wait(now.mono),
             refused_entries: self.refusals.iter().map(|(why, (n, who))| (*why, *n, who.clone())).collect(),
@@ -155,7 +155,7 @@ impl Node {
                     liveness: if own { Liveness::Alive } else { state },
                     entries: self.store.count_of(node),
                     last_heard: self.sessions.heard(node).map(|heard| now.mono.since(heard)),
-                    clock_offset_ms: self.time.offset_of(node),
+                    clock_offset_ms: self.time.offset_of(now, node),
                     holds: self.group.as_ref().and_then(|group| group.holds(node)),
                 }
             })
