@@ -42,6 +42,7 @@ fn voter(now: Now) -> Node {
     let hello = Hello {
         versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
         cluster: Some(cluster),
+        committed: false,
         name: "bench".into(),
         node: name(1),
         store: StoreId(1),

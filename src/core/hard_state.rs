@@ -53,6 +53,14 @@ pub struct HardState {
 }
 
 impl HardState {
+    /// True if this store has promised and accepted nothing in the group: it is bound by nothing.
+    pub fn is_unbound(&self) -> bool {
+        self.term == Term(0)
+            && self.voted_for.is_none()
+            && self.accepted.pair() == (Term(0), Index(0))
+            && self.committed.is_none()
+    }
+
     /// The state of a store that knows its genesis and nothing else.
     pub fn new(genesis: Hash) -> Self {
         let accepted = Accepted { ballot: Term(0), index: Index(0), hash: genesis };
@@ -63,8 +71,11 @@ impl HardState {
 /// One thing to write. A batch of records is written atomically.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
-    /// The cluster this store belongs to, once and for all.
+    /// The cluster this store belongs to.
     Cluster(ClusterId),
+    /// The store belongs to no cluster again, and its hard states are gone: nobody had followed the genesis that it
+    /// made, and nothing had been promised in that cluster.
+    NoCluster,
     /// A group's hard state, replacing its former one.
     Hard(GroupId, HardState),
     /// A document, by its hash.

@@ -13,6 +13,8 @@ use crate::core::state::system::Addr;
 pub enum Notice {
     /// The store belongs to this cluster from now on.
     Joined { cluster: ClusterId, founded: bool },
+    /// Nobody had followed the genesis that this store made, and others have founded `theirs`: it lets go of its own.
+    LetGo { ours: ClusterId, theirs: ClusterId },
     /// A fresh store waits for these initial voters.
     WaitingFor { nodes: Vec<NodeId> },
     /// A connection to this peer is ready for use.

@@ -47,6 +47,8 @@ pub enum Fact {
     Down(Peer),
     /// A fresh store is shown an existing cluster by this peer.
     Shown { cluster: ClusterId, by: LinkId },
+    /// Our cluster is not that of a peer, which has committed something in its own under the same name.
+    Outdone { theirs: ClusterId },
     /// A fresh store knows all initial voters: they found the cluster.
     Complete { voters: BTreeMap<RegionId, Vec<Voter>> },
     /// A peer's wall clock is ahead of ours by this many milliseconds.
@@ -74,6 +76,8 @@ pub struct Sessions {
     start: Option<Hlc>,
     life: u32,
     cluster: Option<ClusterId>,
+    /// Something is committed in it.
+    committed: bool,
     links: BTreeMap<LinkId, Link>,
     /// Those that are neither in use nor closing, and have deadlines.
     unsettled: BTreeSet<LinkId>,
@@ -122,6 +126,7 @@ impl Sessions {
             start: None,
             life,
             cluster,
+            committed: false,
             links: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             in_use: BTreeMap::new(),
@@ -239,6 +244,7 @@ impl Sessions {
         let hello = Hello {
             versions: self.params.versions,
             cluster: self.cluster,
+            committed: self.committed,
             name: self.params.cluster.clone(),
             node: self.params.node.clone(),
             store: self.store,
@@ -274,6 +280,15 @@ impl Sessions {
         }
         cx.notice(Notice::PeerDown { link, peer: peer.node.clone() });
         self.facts.push(Fact::Down(peer));
+    }
+
+    /// Closes a link that is in use.
+    fn dismiss(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+        if let Some(held) = self.links.remove(&link) {
+            self.retire(cx, link, &held);
+            self.links.insert(link, held);
+            self.close(cx, link);
+        }
     }
 
     /// Anything came on this link: it lives. True if the link is in use.
@@ -322,6 +337,11 @@ impl Sessions {
             return self.on_namesake(cx, link, dialed, &hello);
         }
         if let Some((code, why)) = self.objection(&hello) {
+            if let Some(theirs) = hello.cluster.filter(|_| hello.committed && hello.name == self.params.cluster)
+                && self.cluster.is_some_and(|ours| ours != theirs)
+            {
+                self.facts.push(Fact::Outdone { theirs });
+            }
             return self.refuse(cx, link, code, why);
         }
         let offset_ms = hello.wall.millis_after(cx.now.wall);
@@ -399,15 +419,7 @@ impl Sessions {
             if !self.prefers(link, rival, &hello.node) {
                 return self.close(cx, link);
             }
-            if let Some(old) = self.links.get(&rival).map(|old| Link {
-                peer: old.peer.clone(),
-                dialed: old.dialed.clone(),
-                early: None,
-                ..*old
-            }) {
-                self.retire(cx, rival, &old);
-                self.close(cx, rival);
-            }
+            self.dismiss(cx, rival);
         }
         self.set_state(link, State::Ready);
         self.refused = None;
@@ -459,6 +471,21 @@ impl Sessions {
                 None => self.accept(cx, link),
             }
         }
+    }
+
+    /// Something is committed in our cluster: it is there to stay.
+    pub fn on_committed(&mut self) {
+        self.committed = true;
+    }
+
+    /// This store belongs to no cluster any more: whoever is of that one is left, and found again if need be.
+    pub fn let_go(&mut self, cx: &mut Cx<'_>) {
+        self.cluster = None;
+        self.told.clear();
+        for link in self.in_use.values().copied().collect::<Vec<_>>() {
+            self.dismiss(cx, link);
+        }
+        self.greet_all(cx);
     }
 
     /// A peer refused us, or something we said.

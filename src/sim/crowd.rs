@@ -423,6 +423,7 @@ fn keep(member: &mut Member, record: Record) {
             member.bodies.remove(&hash);
         }
         Record::Cluster(_)
+        | Record::NoCluster
         | Record::Hard(..)
         | Record::Committed(..)
         | Record::ClockMark(_)

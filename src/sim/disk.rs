@@ -47,6 +47,10 @@ impl Store {
     fn apply(&mut self, record: &Record) {
         match record {
             Record::Cluster(cluster) => self.cluster = Some(*cluster),
+            Record::NoCluster => {
+                self.cluster = None;
+                self.hard.clear();
+            }
             Record::Hard(group, hard) => match self.hard.iter_mut().find(|(of, _)| of == group) {
                 Some((_, slot)) => *slot = hard.clone(),
                 None => self.hard.push((group.clone(), hard.clone())),

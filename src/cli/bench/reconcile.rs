@@ -213,6 +213,7 @@ impl Pair {
         let hello = Hello {
             versions: (PROTOCOL_VERSION, PROTOCOL_VERSION),
             cluster: self.nodes[0].view(self.now).cluster,
+            committed: false,
             name: "bench".into(),
             node: name(2),
             store: StoreId(2),

@@ -15,6 +15,9 @@ pub struct Hello {
     /// The cluster the sender belongs to; absent while its store is fresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterId>,
+    /// That has committed something, as the sender knows: its genesis is not the sender's alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub committed: bool,
     /// The cluster's name in the sender's configuration.
     pub name: String,
     /// Who speaks.

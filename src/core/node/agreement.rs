@@ -198,6 +198,7 @@ impl Node {
 
     /// Keeps the ledger of a group whole, and its bodies by retention.
     pub(super) fn note_committed(&mut self, cx: &mut Cx<'_>, group: &GroupId, position: Position, document: &Document) {
+        self.sessions.on_committed();
         let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
         let mut records = self.archive.on_committed(document, accepted);
         if *group == GroupId::Top {

@@ -32,6 +32,7 @@ impl Node {
                     self.join(cx, genesis, true);
                 }
             }
+            session::Fact::Outdone { theirs } => self.let_go(cx, theirs),
             session::Fact::ClockOffset { node, offset_ms } => self.on_clock_offset(cx, node, offset_ms),
             session::Fact::SelfDialed(addr) => self.on_self_dialed(&addr),
         }
@@ -94,6 +95,25 @@ impl Node {
         cx.notice(Notice::Joined { cluster, founded });
         self.sessions.join(cx, cluster);
         self.pin_voters();
+    }
+
+    /// Others have founded a cluster of our name, and it has committed something. If nobody has followed the genesis
+    /// that we made (a voter's disk was replaced meanwhile, say), and we have promised nothing under it, we are as
+    /// free as a fresh store, and become one.
+    fn let_go(&mut self, cx: &mut Cx<'_>, theirs: Hash) {
+        let Some(ours) = self.sessions.cluster() else { return };
+        let mut groups = self.group.iter().chain(self.top());
+        if self.joining.is_some() || !groups.all(|group| group.hard().is_unbound()) {
+            return;
+        }
+        self.write(cx, vec![Record::NoCluster]);
+        self.group = None;
+        self.hierarchy = None;
+        self.ledger_top.clear();
+        self.said_voters = None;
+        self.refuse_undecided(cx);
+        cx.notice(Notice::LetGo { ours, theirs });
+        self.sessions.let_go(cx);
     }
 
     /// Finds what is missing of the ledger between the positions that a store gave back.

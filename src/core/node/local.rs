@@ -280,6 +280,17 @@ impl Node {
         RefusedCommand::NotJoined(names.join(", "))
     }
 
+    /// Nothing is agreed upon here any more: whoever waits for that is told.
+    pub(super) fn refuse_undecided(&mut self, cx: &mut Cx<'_>) {
+        let pending = &mut self.pending;
+        let checkpoint = pending.checkpoint.drain(..).map(|(request, _)| request);
+        let removals = pending.removals.drain(..).map(|(request, _)| request);
+        let regions = pending.regions.drain(..).map(|(request, ..)| request);
+        let all: Vec<RequestId> = checkpoint.chain(removals).chain(regions).chain(pending.growing.drain(..)).collect();
+        let why = self.not_joined();
+        all.into_iter().for_each(|request| Self::refuse(cx, request, why.clone()));
+    }
+
     /// Writes all own entries that are not asked to be durable yet.
     fn write_own(&mut self, cx: &mut Cx<'_>) -> PersistSeq {
         self.pending.flush_due = Mono::NEVER;

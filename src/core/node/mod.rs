@@ -137,6 +137,9 @@ impl Node {
         let mut cx = Cx { now, rng: &mut rng, fx: &mut fx };
         node.restore_entries(&cx, recovered.own, &bodies);
         if recovered.cluster.is_some() {
+            if recovered.hard.iter().any(|(_, hard)| hard.committed.is_some()) {
+                node.sessions.on_committed();
+            }
             // A node that has moved to another region finds its part there by a global document.
             let own = GroupId::Region(node.params.region.clone());
             for (group, hard) in recovered.hard.into_iter().filter(|(id, _)| *id == own || *id == GroupId::Top) {

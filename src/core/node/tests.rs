@@ -224,6 +224,35 @@ fn a_fresh_node_waits_for_all_initial_voters_by_name() {
 }
 
 #[test]
+fn a_founder_whom_nobody_followed_joins_the_cluster_that_the_others_founded() {
+    let mut world = World::new(&[]);
+    let silenced = |_: &str, _: &str, message: Message| match message {
+        Message::Hello(hello) if hello.node == name("gw-3") => {
+            Some(Message::Hello(Hello { cluster: None, committed: false, ..hello }))
+        }
+        message => Some(message),
+    };
+    // Two know the third alone, which founds the cluster, and one of them loses its disk before it hears of that.
+    world.tamper = Box::new(move |from, to, message| match (from, to) {
+        ("gw-1", "gw-2") | ("gw-2", "gw-1") => None,
+        _ => silenced(from, to, message),
+    });
+    (1..4).for_each(|store| world.start(&format!("gw-{store}"), &THREE, store));
+    world.run_until(SECONDS(20), |w| w.nodes["gw-3"].view(w.now).cluster.is_some());
+    let alone = world.nodes["gw-3"].view(world.now).cluster;
+    assert!(world.nodes["gw-1"].view(world.now).cluster.is_none(), "nobody has followed");
+    world.kill("gw-2");
+    world.tamper = Box::new(silenced);
+    world.start("gw-2", &THREE, 22);
+    world.run_until(SECONDS(60), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(1))));
+    let clusters: BTreeSet<_> = world.nodes.values().map(|node| node.view(world.now).cluster).collect();
+    assert_eq!(clusters.len(), 1);
+    assert!(!clusters.contains(&alone));
+    assert!(world.notices.iter().any(|(node, notice)| node == "gw-3" && matches!(notice, Notice::LetGo { .. })));
+    assert!(world.disks["gw-3"].contains(&Record::NoCluster));
+}
+
+#[test]
 fn a_reading_reaches_everyone_and_every_kind_of_acknowledgement_comes() {
     let mut world = World::new(&THREE);
     world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
@@ -381,6 +410,7 @@ fn nothing_is_said_on_a_link_before_hello_even_to_a_peer_that_was_first() {
     let hello = Hello {
         versions: (1, 1),
         cluster: node.view(world.now).cluster,
+        committed: false,
         name: "lab".into(),
         node: name("gw-1"),
         store: StoreId(1),

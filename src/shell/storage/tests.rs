@@ -136,6 +136,21 @@ fn a_hard_state_without_its_document_is_not_believed() {
     assert!(again.set_aside.is_some());
 }
 
+#[test]
+fn a_store_that_let_go_of_its_cluster_gives_back_none_and_keeps_its_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Storage::open(dir.path()).unwrap();
+    write(&first.storage, founding());
+    write(&first.storage, vec![Record::Own(entry())]);
+    write(&first.storage, vec![Record::NoCluster]);
+    drop(first);
+    let again = Storage::open(dir.path()).unwrap();
+    assert!(again.set_aside.is_none());
+    assert_eq!(again.recovered.cluster, None);
+    assert!(again.recovered.hard.is_empty());
+    assert_eq!(again.recovered.own, [entry()]);
+}
+
 /// redb panics over a table's name that is not UTF-8.
 #[test]
 fn a_store_that_cannot_be_read_without_a_panic_is_set_aside() {

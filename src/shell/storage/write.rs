@@ -117,6 +117,10 @@ fn put(write: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
         Record::Cluster(id) => {
             write.open_table(tables::META)?.insert(tables::CLUSTER, &seal(id)[..])?;
         }
+        Record::NoCluster => {
+            write.open_table(tables::META)?.remove(tables::CLUSTER)?;
+            write.open_table(tables::HARD)?.retain(|_, _| false)?;
+        }
         Record::Hard(group, state) => {
             write.open_table(tables::HARD)?.insert(group.to_string().as_str(), &seal(state)[..])?;
         }

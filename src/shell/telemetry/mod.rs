@@ -18,6 +18,9 @@ pub fn tell(notice: &Notice, metrics: &Metrics) {
     match notice {
         Notice::Joined { cluster, founded: true } => info!(cluster = %cluster.short(), "founded the cluster"),
         Notice::Joined { cluster, founded: false } => info!(cluster = %cluster.short(), "joined the cluster"),
+        Notice::LetGo { ours, theirs } => {
+            warn!(ours = %ours.short(), theirs = %theirs.short(), "left the cluster that only this node had founded");
+        }
         Notice::WaitingFor { nodes } => info!(waiting_for = ?nodes, "waiting for the other initial voters"),
         Notice::PeerUp { peer, addr, .. } => info!(%peer, %addr, "peer connected"),
         Notice::PeerDown { peer, .. } => info!(%peer, "peer disconnected"),

@@ -110,6 +110,7 @@ impl Oracles {
             }
             Record::Own(entry) => judged("stamps", self.stamps.written(entry))?,
             Record::Cluster(_)
+            | Record::NoCluster
             | Record::Body(_)
             | Record::ClockMark(_)
             | Record::KeepBody(_)

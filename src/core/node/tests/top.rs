@@ -383,6 +383,7 @@ impl World {
         for record in &self.disks[node] {
             match record {
                 Record::Cluster(cluster) => recovered.cluster = Some(*cluster),
+                Record::NoCluster => recovered.cluster = None,
                 Record::Hard(group, state) => {
                     hard.insert(group.clone(), state.clone());
                 }
