@@ -198,7 +198,6 @@ impl Node {
 
     /// Keeps the ledger of a group whole, and its bodies by retention.
     pub(super) fn note_committed(&mut self, cx: &mut Cx<'_>, group: &GroupId, position: Position, document: &Document) {
-        self.sessions.on_committed();
         let accepted = self.group.as_ref().and_then(|group| group.accepted().header().body);
         let mut records = self.archive.on_committed(document, accepted);
         if *group == GroupId::Top {
@@ -212,6 +211,7 @@ impl Node {
             self.write(cx, records);
         }
         self.ledger_top.insert(group.clone(), position.index);
+        self.sessions.on_committed();
     }
 
     /// The highest index of a ledger below `index`; everything under it is held or being fetched.
