@@ -23,4 +23,5 @@ mod phases;
 pub mod minimize;
 pub mod model;
 pub mod crowd;
+pub mod flight;
 pub mod flood;

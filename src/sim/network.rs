@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::core::id::LinkId;
 use crate::core::message::Message;
 use crate::core::rng::Rng;
+use crate::sim::flight::Flight;
 use crate::sim::queue::{Queue, What};
 use crate::sim::scenario::Distance;
 
@@ -37,8 +38,7 @@ pub struct End {
 /// What one end has sent.
 #[derive(Debug, Default)]
 struct Direction {
-    /// `None` is the end of the stream.
-    flights: VecDeque<(u64, Option<Box<Message>>)>,
+    flights: VecDeque<(u64, Flight)>,
     last_due: u64,
     /// A `Deliver` is in the queue.
     scheduled: bool,
@@ -240,16 +240,19 @@ impl Network {
         if way.void {
             return;
         }
-        let message = Box::new(message);
         match mangle {
             Mangle::Lose => return,
-            Mangle::Delay(extra) => return queue.at(now + latency + extra, What::Stray { conn, side, message }),
+            Mangle::Delay(extra) => {
+                let message = Box::new(message);
+                return queue.at(now + latency + extra, What::Stray { conn, side, message });
+            }
             Mangle::Double(extra) => {
-                queue.at(now + latency + extra, What::Stray { conn, side, message: message.clone() });
+                let message = Box::new(message.clone());
+                queue.at(now + latency + extra, What::Stray { conn, side, message });
             }
             Mangle::Not => {}
         }
-        self.enqueue(queue, conn, side, latency, Some(message));
+        self.enqueue(queue, conn, side, latency, message.into());
     }
 
     /// Takes the first message in a direction, if it has arrived; asks to be called again for the next.
@@ -270,7 +273,7 @@ impl Network {
             queue.at(due.max(stalled), What::Deliver { conn, side });
             return Arrival::Nothing;
         }
-        let (_, message) = way.flights.pop_front().expect("looked at above");
+        let (_, flight) = way.flights.pop_front().expect("looked at above");
         way.moved += 1;
         if let Some(&(due, _)) = way.flights.front() {
             way.scheduled = true;
@@ -282,7 +285,7 @@ impl Network {
             queue.at(way.ready_due, What::Ready { conn, side });
         }
         let end = &self.conns[conn].ends[1 - side];
-        match message {
+        match flight.land() {
             None => Arrival::Closed,
             Some(message) if end.up && !end.closing => Arrival::Message { member: end.member, link: end.link, message },
             Some(_) => {
@@ -327,7 +330,7 @@ impl Network {
         let Some(&(conn, side)) = self.links[member].get(&link) else { return };
         let to = self.conns[conn].ends[1 - side].member;
         let latency = self.latency(member, to);
-        self.enqueue(queue, conn, side, latency, None);
+        self.enqueue(queue, conn, side, latency, Flight::END);
         self.links[member].remove(&link);
         self.conns[conn].ends[side].closing = true;
         queue.after(10, What::Down { conn, side });
@@ -340,7 +343,7 @@ impl Network {
             self.conns[conn].ends[side].up = false;
             if fin {
                 let latency = self.latency(member, to);
-                self.enqueue(queue, conn, side, latency, None);
+                self.enqueue(queue, conn, side, latency, Flight::END);
             } else {
                 self.conns[conn].ways[side].flights.clear();
             }
@@ -414,13 +417,13 @@ impl Network {
         (self.conns[conn].ends[side].member, self.conns[conn].ends[1 - side].member)
     }
 
-    fn enqueue(&mut self, queue: &mut Queue, conn: usize, side: usize, latency: u64, message: Option<Box<Message>>) {
+    fn enqueue(&mut self, queue: &mut Queue, conn: usize, side: usize, latency: u64, flight: Flight) {
         let way = &mut self.conns[conn].ways[side];
         if way.void {
             return;
         }
         way.last_due = way.last_due.max(queue.now() + latency);
-        way.flights.push_back((way.last_due, message));
+        way.flights.push_back((way.last_due, flight));
         if !way.scheduled {
             way.scheduled = true;
             queue.at(way.last_due, What::Deliver { conn, side });
