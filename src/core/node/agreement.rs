@@ -179,9 +179,10 @@ impl Node {
             let (taken_at, counts) = (header.taken_at.time, header.counts);
             let checkpoint = CheckpointRef { region, index: position.index, hash: position.hash, taken_at, counts };
             self.note_checkpoint(&checkpoint);
-            self.publish(cx, system::channel(system::CHECKPOINT), Value::of(&checkpoint));
+            let mut news = vec![(system::channel(system::CHECKPOINT), Value::of(&checkpoint))];
+            news.extend(self.take_summary());
+            self.publish_together(cx, news);
             self.say_region(cx, position.index);
-            self.publish_summary(cx);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
 
-use crate::core::cx::Cx;
 use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
+use crate::core::id::Channel;
 use crate::core::node::Node;
 use crate::core::state::entry::{Entry, KeyRef, Value};
 use crate::core::state::system::{self, Meaning};
@@ -32,11 +32,9 @@ impl Node {
         self.params.initial_voters.len() > 1 || self.members().any(|(_, info)| info.region != self.params.region)
     }
 
-    /// The summary of the readings of a checkpoint that is now committed.
-    pub(super) fn publish_summary(&mut self, cx: &mut Cx<'_>) {
-        if let Some(summary) = self.summary.take() {
-            self.publish(cx, system::channel(system::SUMMARY), Value::of(&summary));
-        }
+    /// The summary of the readings of a checkpoint that is now committed, to be published with it.
+    pub(super) fn take_summary(&mut self) -> Option<(Channel, Value)> {
+        self.summary.take().map(|summary| (system::channel(system::SUMMARY), Value::of(&summary)))
     }
 
     /// The newest summaries held, one a region.

@@ -94,8 +94,22 @@ impl Pending {
 impl Node {
     /// Writes one of our own system channels.
     pub(super) fn publish(&mut self, cx: &mut Cx<'_>, channel: Channel, value: Value) {
-        let scope = self.scope_of(&channel);
-        self.publish_scoped(cx, channel, value, scope);
+        self.publish_together(cx, vec![(channel, value)]);
+    }
+
+    /// Writes several of them, which cross each link in one message.
+    pub(super) fn publish_together(&mut self, cx: &mut Cx<'_>, values: Vec<(Channel, Value)>) {
+        let mut stamped = Vec::with_capacity(values.len());
+        for (channel, value) in values {
+            let scope = self.scope_of(&channel);
+            match self.issue(cx) {
+                Some(stamp) => stamped.push((channel, Entry { value, stamp, scope })),
+                None => drop(self.pending.unstamped.insert(channel, (value, scope))),
+            }
+        }
+        if !stamped.is_empty() {
+            self.put_own(cx, stamped, false);
+        }
     }
 
     /// Readings keep the configured scope; of the system's channels those that other regions need are global.
