@@ -26,6 +26,8 @@ use crate::core::time::Mono;
 
 /// What an entry costs on the wire beyond its names and value, in bytes, roughly.
 const ENTRY_OVERHEAD: usize = 72;
+/// Entries of a message that room is made for at once.
+const ENTRIES_EXPECTED: usize = 64;
 /// Prunes wait for each other for so many times `push_delay`.
 const WISHES_WAIT: u32 = 5;
 /// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
@@ -41,6 +43,8 @@ pub(super) struct Push {
     origins: Vec<Origin>,
     free: Vec<u32>,
     lanes: BTreeMap<LinkId, Lane>,
+    /// Those with something to say: a leader has many lanes, and most are silent most of the time.
+    busy: BTreeSet<LinkId>,
     /// What [`Push::deadline`] said last, until a lane changes: it is asked for after every event, and most change none.
     due: Cell<Option<Mono>>,
 }
@@ -94,8 +98,15 @@ pub(super) enum Offer {
 impl Push {
     /// Knows no origin and no neighbour.
     pub fn new(params: &Params) -> Self {
-        let (numbers, lanes) = (BTreeMap::new(), BTreeMap::new());
-        Self { params: params.clone(), numbers, origins: Vec::new(), free: Vec::new(), lanes, due: Cell::default() }
+        Self {
+            params: params.clone(),
+            numbers: BTreeMap::new(),
+            origins: Vec::new(),
+            free: Vec::new(),
+            lanes: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            due: Cell::default(),
+        }
     }
 
     fn number(&mut self, node: &NodeId) -> u32 {
@@ -139,13 +150,22 @@ impl Push {
             }
         }
         self.lanes.insert(link, lane);
+        self.note_work(link);
+    }
+
+    /// A lane may have something to say.
+    fn note_work(&mut self, link: LinkId) {
         self.due.take();
+        if self.lanes.get(&link).is_some_and(Lane::has_work) {
+            self.busy.insert(link);
+        }
     }
 
     /// A link is no longer in use: origins that lost their parent are grafted on all others. The link of one that
     /// is asked for them, to repair with at once, if there were any.
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
         self.lanes.remove(&link)?;
+        self.busy.remove(&link);
         self.due.take();
         let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
@@ -159,7 +179,12 @@ impl Push {
     fn graft(&mut self, number: u32) {
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival) = (None, None);
-        self.lanes.values_mut().for_each(|lane| lane.untell(number));
+        for (link, lane) in &mut self.lanes {
+            lane.untell(number);
+            if lane.has_work() {
+                self.busy.insert(*link);
+            }
+        }
         self.due.take();
     }
 
@@ -193,7 +218,7 @@ impl Push {
         {
             lane.told_at = now;
             lane.tell(number);
-            self.due.take();
+            self.note_work(link);
         }
     }
 
@@ -201,7 +226,7 @@ impl Push {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.untell(number);
             self.origins[number as usize].parent = Some(link);
-            self.due.take();
+            self.note_work(link);
         }
     }
 
@@ -211,9 +236,11 @@ impl Push {
         if self.lanes.get(&link).is_none_or(|lane| lane.node != origin.node) {
             return false;
         }
-        let old = origin.parent.and_then(|parent| self.lanes.get_mut(&parent));
-        if let Some(old) = old {
+        if let Some(parent) = origin.parent
+            && let Some(old) = self.lanes.get_mut(&parent)
+        {
             old.tell(number);
+            self.note_work(parent);
         }
         self.adopt(link, number);
         true
@@ -291,6 +318,7 @@ impl Push {
             let reaches = scope.is_global() || !lane.foreign;
             if wanted && reaches && lane.node != key.origin && !skip(*link) {
                 lane.outbox.add(key, confirm);
+                self.busy.insert(*link);
             }
         }
     }
@@ -311,23 +339,24 @@ impl Push {
         }
         self.due.take();
         let params = &self.params.gossip;
-        for (link, lane) in &mut self.lanes {
+        let (lanes, origins) = (&mut self.lanes, &self.origins);
+        self.busy.retain(|link| {
+            let Some(lane) = lanes.get_mut(link) else { return false };
             if lane.wishes_due() <= cx.now.mono {
                 lane.next_wishes = cx.now.mono + params.push_delay * WISHES_WAIT;
-                lane.tell_wishes(cx, *link, &self.origins);
+                lane.tell_wishes(cx, *link, origins);
             }
-            if !lane.is_due(cx.now.mono) {
-                continue;
+            if lane.is_due(cx.now.mono) {
+                let entries = lane.outbox.take(store, params.flush_bytes);
+                if !entries.is_empty() {
+                    lane.sending = true;
+                    lane.next_flush = cx.now.mono + params.push_delay;
+                    let message = Message::SensorUpdate(SensorUpdate { entries });
+                    cx.fx.push(Effect::Send { link: *link, message, notify: true });
+                }
             }
-            let entries = lane.outbox.take(store, params.flush_bytes);
-            if entries.is_empty() {
-                continue;
-            }
-            lane.sending = true;
-            lane.next_flush = cx.now.mono + params.push_delay;
-            let message = Message::SensorUpdate(SensorUpdate { entries });
-            cx.fx.push(Effect::Send { link: *link, message, notify: true });
-        }
+            lane.has_work()
+        });
     }
 
     /// When a flush is due that waits for nothing but time.
@@ -336,7 +365,8 @@ impl Push {
             true => lane.wishes_due(),
             false => lane.next_flush.min(lane.wishes_due()),
         };
-        let due = self.due.get().unwrap_or_else(|| self.lanes.values().map(due).min().unwrap_or(Mono::NEVER));
+        let busy = || self.busy.iter().filter_map(|link| self.lanes.get(link));
+        let due = self.due.get().unwrap_or_else(|| busy().map(due).min().unwrap_or(Mono::NEVER));
         self.due.set(Some(due));
         due
     }
@@ -364,6 +394,10 @@ impl Lane {
             self.prunes.remove(&number);
             self.grafts.insert(number);
         }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.outbox.is_empty() || !self.grafts.is_empty() || !self.prunes.is_empty()
     }
 
     /// Who has no parent cannot wait; prunes come in crowds when trees are learned, and can.
@@ -435,7 +469,7 @@ impl Outbox {
 
     /// Takes the newest values of the first keys, up to so many bytes; one at least.
     fn take(&mut self, store: &Store, bytes_max: usize) -> Vec<KeyedEntry> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity((self.system.len() + self.readings.len()).min(ENTRIES_EXPECTED));
         let mut bytes = 0;
         for half in [&mut self.system, &mut self.readings] {
             while bytes < bytes_max

@@ -386,7 +386,6 @@ impl Repair {
 
     /// Sends the next chunk of what a peer is to be sent, unless one is still on its way.
     fn send(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId) {
-        let busy = self.is_filled_by_another(cx.now.mono, link);
         let Some(partner) = self.partners.get_mut(&link).filter(|partner| !partner.sending) else { return };
         let Some(answer) = partner.answers.front_mut() else { return };
         let (entries, more) = answer.take(store);
@@ -396,8 +395,10 @@ impl Repair {
         if more {
             return;
         }
-        if let Some(What::Rest { both: Some(request), .. }) = partner.answers.pop_front().map(|answer| answer.what)
-            && !busy
+        let done = partner.answers.pop_front().map(|answer| answer.what);
+        if let Some(What::Rest { both: Some(request), .. }) = done
+            && !self.is_filled_by_another(cx.now.mono, link)
+            && let Some(partner) = self.partners.get_mut(&link)
         {
             partner.filling = Some(cx.now.mono);
             let rest = self.params.rest(cx, store, partner.share, false);
