@@ -45,8 +45,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 const FETCH_PATIENCE: Duration = Duration::from_secs(1);
 /// Peers asked in vain before a fetch is given up; whoever wants the content asks anew.
 const FETCH_ATTEMPTS: u32 = 20;
-/// Documents kept in memory.
+/// Documents kept in memory: that many if they are small,
 const DOCUMENTS_CACHED: usize = 64;
+/// fewer if they have more bytes than these together (one of a thousand regions has 380 kB),
+const DOCUMENT_BYTES_CACHED: usize = 128 * 1024;
+/// and these whatever they have.
+const DOCUMENTS_CACHED_MIN: usize = 8;
 /// Bodies kept in memory.
 const BODIES_CACHED: usize = 2;
 /// Peers that may wait for one thing that is on its way to us.
@@ -59,6 +63,7 @@ const LOADS_MAX: usize = 64;
 pub struct Archive {
     documents: BTreeMap<Hash, (Document, bool)>,
     document_age: VecDeque<Hash>,
+    document_bytes: usize,
     bodies: BTreeMap<Hash, Body>,
     body_age: VecDeque<Hash>,
     retention: Retention,
@@ -120,6 +125,7 @@ impl Archive {
             retention,
             documents: BTreeMap::new(),
             document_age: VecDeque::new(),
+            document_bytes: 0,
             bodies: BTreeMap::new(),
             body_age: VecDeque::new(),
             fetches: BTreeMap::new(),
@@ -176,14 +182,18 @@ impl Archive {
         match self.documents.get_mut(&hash) {
             Some((_, known)) => *known |= written,
             None => {
+                self.document_bytes += document.bytes().len();
                 self.documents.insert(hash, (document, written));
                 self.document_age.push_back(hash);
             }
         }
-        if self.document_age.len() > DOCUMENTS_CACHED
-            && let Some(old) = self.document_age.pop_front()
+        while (self.document_bytes > DOCUMENT_BYTES_CACHED && self.document_age.len() > DOCUMENTS_CACHED_MIN)
+            || self.document_age.len() > DOCUMENTS_CACHED
         {
-            self.documents.remove(&old);
+            let Some(old) = self.document_age.pop_front() else { break };
+            if let Some((document, _)) = self.documents.remove(&old) {
+                self.document_bytes -= document.bytes().len();
+            }
         }
     }
 
