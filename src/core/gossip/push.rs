@@ -55,6 +55,8 @@ struct Origin {
     parent: Option<LinkId>,
     /// A link that has been faster than the parent.
     rival: Option<LinkId>,
+    /// When a rival last took the parent's place.
+    replaced: Option<Mono>,
     /// When its life began, as far as its `@node` is known.
     start: Hlc,
 }
@@ -113,7 +115,7 @@ impl Push {
         if let Some(number) = self.numbers.get(node) {
             return *number;
         }
-        let origin = Origin { node: node.clone(), parent: None, rival: None, start: Hlc::ZERO };
+        let origin = Origin { node: node.clone(), parent: None, rival: None, replaced: None, start: Hlc::ZERO };
         let number = match self.free.pop() {
             Some(number) => {
                 self.origins[number as usize] = origin;
@@ -191,10 +193,11 @@ impl Push {
     /// An entry of `origin` was new, and came on `link`.
     pub fn on_news(&mut self, link: LinkId, origin: &NodeId) {
         let number = self.number(origin);
-        let parent = self.origins[number as usize].parent;
-        if parent.is_none() {
+        let origin = &self.origins[number as usize];
+        if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
+            // One that brings news again has a parent beside it that brings none.
             self.adopt(link, number);
-        } else if parent != Some(link) && !self.prefer_the_origin(link, number) {
+        } else if origin.parent != Some(link) && !self.prefer_the_origin(link, number) {
             self.origins[number as usize].rival = Some(link);
         }
     }
@@ -203,14 +206,13 @@ impl Push {
     pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
         let number = self.number(origin);
         let parent = self.origins[number as usize].parent;
-        // The parent is never pruned: whoever prunes on any copy is cut off sooner or later. A link that is always
-        // faster is pruned in its place, or both would carry the origin for ever.
-        let loser = if parent == Some(link) { self.origins[number as usize].rival.take() } else { Some(link) };
-        let Some(link) = loser.filter(|_| parent.is_some()) else {
-            self.prefer_the_origin(link, number);
+        if self.prefer_the_origin(link, number) || parent.is_none() {
             return;
-        };
-        if self.prefer_the_origin(link, number) {
+        }
+        // The parent is never pruned: whoever prunes on any copy is cut off sooner or later. But a link that was faster
+        // takes its place: what comes later on the parent's link may have come by way of us, and whoever prunes its
+        // source for that is cut off with all that hang on it.
+        if parent == Some(link) && !self.replace_parent(now, number) {
             return;
         }
         if let Some(lane) = self.lanes.get_mut(&link)
@@ -222,10 +224,22 @@ impl Push {
         }
     }
 
+    /// The rival becomes the parent, now and then: of two links that take turns in being faster one is left alone.
+    fn replace_parent(&mut self, now: Mono, number: u32) -> bool {
+        let origin = &mut self.origins[number as usize];
+        let Some(rival) = origin.rival.take() else { return false };
+        if !self.lanes.contains_key(&rival) || origin.replaced.is_some_and(|at| now < at + TELL_AGAIN) {
+            return false;
+        }
+        origin.replaced = Some(now);
+        self.adopt(rival, number);
+        true
+    }
+
     fn adopt(&mut self, link: LinkId, number: u32) {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.untell(number);
-            self.origins[number as usize].parent = Some(link);
+            (self.origins[number as usize].parent, self.origins[number as usize].rival) = (Some(link), None);
             self.note_work(link);
         }
     }
@@ -598,13 +612,32 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_always_faster_than_the_parent_is_pruned_in_its_place() {
+    fn a_link_that_is_faster_than_the_parent_takes_its_place_now_and_then() {
         let mut world = World::new(&["a", "b"]);
         world.news(1, "z");
         world.news(2, "z");
         world.flush();
         world.duplicate(1, "z");
-        assert_eq!(world.told(), [(2, "PRUNE")]);
+        assert_eq!(world.told(), [(1, "PRUNE")], "what came later may have come by way of us");
+        world.ready();
+        world.news(1, "z");
+        world.duplicate(2, "z");
+        assert!(!world.told().iter().any(|(_, kind)| *kind != "SENSOR_UPDATE"), "they do not take turns");
+        world.now = world.now + TELL_AGAIN;
+        world.news(1, "z");
+        world.duplicate(2, "z");
+        assert!(world.told().contains(&(2, "PRUNE")));
+    }
+
+    #[test]
+    fn a_parent_that_brings_no_news_is_replaced_by_who_does() {
+        let mut world = World::new(&["a", "b"]);
+        world.news(1, "z");
+        world.news(2, "z");
+        world.news(2, "z");
+        world.flush();
+        world.duplicate(1, "z");
+        assert_eq!(world.told(), [(1, "PRUNE")]);
     }
 
     #[test]
