@@ -198,6 +198,7 @@ fn pushes(count: u64) -> Schedule {
         first: machine_micros(),
         count,
         seed: 1,
+        in_turn: false,
         nodes: NODES,
         payload: 0,
     }

@@ -186,6 +186,8 @@ pub struct Schedule {
     pub count: u64,
     /// Seed of the choice of writers.
     pub seed: u64,
+    /// Every node in its turn instead, to begin with.
+    pub in_turn: bool,
     /// How many nodes there are.
     pub nodes: usize,
     /// Bytes of an update's value; no fewer than the shortest reading has.
@@ -197,7 +199,8 @@ impl Schedule {
     pub fn updates(self) -> impl Iterator<Item = (u64, usize, u64)> {
         let mut rng = Rng::new(self.seed ^ self.first);
         let due = move |i| self.begin_us + i * self.interval_ns / 1000;
-        (0..self.count).map(move |i| (self.first + i, rng.below(self.nodes), due(i)))
+        let drawn = move |i: u64, nodes| if self.in_turn { i as usize % nodes } else { rng.below(nodes) };
+        (0..self.count).scan(drawn, move |drawn, i| Some((self.first + i, drawn(i, self.nodes), due(i))))
     }
 
     /// How late a write may begin and still count as sent in time: one interval, and never less than 1 ms.
@@ -217,12 +220,22 @@ mod tests {
 
     #[test]
     fn everybody_draws_the_same_writers() {
-        let schedule =
-            Schedule { begin_us: 5, interval_ns: 10_500, first: 100, count: 300, seed: 1, nodes: 3, payload: 0 };
+        let schedule = Schedule {
+            begin_us: 5,
+            interval_ns: 10_500,
+            first: 100,
+            count: 300,
+            seed: 1,
+            in_turn: false,
+            nodes: 3,
+            payload: 0,
+        };
         let updates: Vec<_> = schedule.updates().collect();
         assert_eq!(updates, schedule.updates().collect::<Vec<_>>());
         assert_eq!((updates[299].0, updates[299].2), (399, 5 + 3139));
         assert!((0..3).all(|node| updates.iter().any(|(_, writer, _)| *writer == node)));
+        let in_turn = Schedule { in_turn: true, ..schedule }.updates().map(|(_, writer, _)| writer);
+        assert_eq!(in_turn.take(4).collect::<Vec<_>>(), [0, 1, 2, 0]);
     }
 
     #[test]

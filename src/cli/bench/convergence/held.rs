@@ -156,7 +156,16 @@ mod tests {
     use super::*;
 
     fn schedule(count: u64) -> Schedule {
-        Schedule { begin_us: 1000, interval_ns: 10_000_000, first: 0, count, seed: 3, nodes: 2, payload: 0 }
+        Schedule {
+            begin_us: 1000,
+            interval_ns: 10_000_000,
+            first: 0,
+            count,
+            seed: 3,
+            in_turn: false,
+            nodes: 2,
+            payload: 0,
+        }
     }
 
     #[test]

@@ -173,7 +173,7 @@ async fn measure(setting: Setting, effort: Effort, progress: &ProgressBar) -> Ru
             let bar = progress.clone();
             let computing = tokio::task::spawn_blocking(move || match setting.transport {
                 Transport::Model => virtual_time::model(setting, effort, &bar),
-                _ => virtual_time::crowd(setting, effort, real::warm_up(&setting), &bar),
+                _ => virtual_time::crowd(setting, effort, &bar),
             });
             computing.await.unwrap_or_else(|error| Err(CliError::because("the simulation broke", &error)))
         }

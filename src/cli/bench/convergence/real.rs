@@ -34,6 +34,8 @@ const RAW_SHARE: u64 = 4;
 const RAW_FRAMES_MAX: u64 = 5_000;
 /// Writes before anything counts, and more where every origin has to teach the others its tree.
 const WARM_UP: u64 = 100;
+/// Deliveries a second, all nodes together, that a warm-up asks for at most.
+const WARM_UP_DELIVERIES: f64 = 30_000.0;
 /// Time for an overlay that is not simply everybody to come to rest.
 const SETTLE: Duration = Duration::from_secs(5);
 /// Time for everybody to get an order before its first write is due.
@@ -45,11 +47,14 @@ pub fn updates(setting: &Setting, effort: Effort) -> u64 {
     warm_up + effort.writes * effort.repetitions as u64
 }
 
-/// Updates before anything counts.
+/// Updates before anything counts: two of each origin at least, for its first is flooded, and by that trees are learned.
 pub fn warm_up(setting: &Setting) -> u64 {
-    // Half a second at least, and twice as many as there are origins, but no longer than ten seconds.
-    let most = (setting.rate * 10.0) as u64;
-    WARM_UP.max(3 * setting.nodes as u64).min(most.max(10))
+    WARM_UP.max(2 * setting.nodes as u64)
+}
+
+/// How many of them a second: floods cost several times what comes after.
+pub fn warm_up_rate(setting: &Setting) -> f64 {
+    setting.rate.min(WARM_UP_DELIVERIES / setting.nodes as f64)
 }
 
 /// Measures a setting.
@@ -116,7 +121,9 @@ impl Bench {
             tokio::time::sleep(SETTLE).await;
         }
         let count = warm_up(&self.setting);
-        let warm = self.push(count).await?;
+        let interval_ns = (1e9 / warm_up_rate(&self.setting)) as u64;
+        let schedule = Schedule { in_turn: true, interval_ns, ..self.schedule(count) };
+        let warm = self.push_on(schedule).await?;
         let (frames, bytes) = received(&warm).of("SENSOR_UPDATE");
         self.frame_bytes = (bytes / frames.max(1)) as usize;
         progress.inc(count);
@@ -171,14 +178,10 @@ impl Bench {
             first,
             count,
             seed: self.seed,
+            in_turn: false,
             nodes: self.setting.nodes,
             payload: self.setting.payload,
         }
-    }
-
-    async fn push(&mut self, count: u64) -> Result<Vec<Share>, CliError> {
-        let schedule = self.schedule(count);
-        self.push_on(schedule).await
     }
 
     async fn push_on(&mut self, schedule: Schedule) -> Result<Vec<Share>, CliError> {

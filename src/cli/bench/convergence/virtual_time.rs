@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use crate::cli::bench::convergence::held::Times;
-use crate::cli::bench::convergence::real::Effort;
+use crate::cli::bench::convergence::real::{self, Effort};
 use crate::cli::bench::convergence::result::{Repetition, Run};
 use crate::cli::bench::convergence::setting::Setting;
 use crate::cli::bench::member::resident_kib;
@@ -34,7 +34,7 @@ fn links(setting: &Setting) -> Links {
 ///
 /// # Errors
 /// If they do not become one cluster, or do not come to hold what was written.
-pub fn crowd(setting: Setting, effort: Effort, warm_up: u64, progress: &ProgressBar) -> Result<Run, CliError> {
+pub fn crowd(setting: Setting, effort: Effort, progress: &ProgressBar) -> Result<Run, CliError> {
     let plan = Plan {
         nodes: setting.nodes,
         regions: setting.regions,
@@ -66,12 +66,14 @@ pub fn crowd(setting: Setting, effort: Effort, warm_up: u64, progress: &Progress
             first: first - count,
             count,
             seed: effort.seed,
+            in_turn: false,
             nodes: setting.nodes,
             payload: 0,
         }
     };
     progress.set_message(format!("{setting}: warming up"));
-    let warm = schedule(&crowd, warm_up);
+    let interval_ns = (1e9 / real::warm_up_rate(&setting)) as u64;
+    let warm = Schedule { in_turn: true, interval_ns, ..schedule(&crowd, real::warm_up(&setting)) };
     write(&mut crowd, warm, progress);
     let pushes = crowd.take_traffic();
     let (frames, bytes) = pushes.get("SENSOR_UPDATE").copied().unwrap_or_default();
