@@ -37,6 +37,8 @@ pub enum Fact {
     Publish { channel: Channel, value: Value },
     /// Somebody doubts us: say who we are anew.
     Refute,
+    /// Half the time that a suspect has to refute is over: ask it ourselves.
+    Seek { node: NodeId },
 }
 
 /// How long a broken link may take to be made again before its peer is doubted.
@@ -77,13 +79,15 @@ struct Trouble {
     broken: Option<Mono>,
     /// How often in a row it has proved our doubts wrong.
     refuted: u32,
+    /// A suspect has been sought by ourselves: what it says may have been lost on its way to us.
+    sought: bool,
     /// Under which instant it stands in `due`.
     due: Mono,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, due: Mono::NEVER }
+        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, sought: false, due: Mono::NEVER }
     }
 }
 
@@ -148,6 +152,9 @@ impl Liveness {
         let member = self.member(now, node);
         if member.state != state {
             (member.state, member.since) = (state, now);
+            if let Some(trouble) = &mut member.trouble {
+                trouble.sought = false;
+            }
             for watched in self.links.values_mut().filter(|watched| watched.node == *node) {
                 watched.doubted = state != Life::Alive;
             }
@@ -373,7 +380,10 @@ impl Liveness {
     fn overdue(&self, member: &MemberState) -> Mono {
         let Some(trouble) = &member.trouble else { return Mono::NEVER };
         match member.state {
-            Life::Suspect => member.since + self.params.liveness.suspicion_timeout,
+            Life::Suspect => {
+                let timeout = self.params.liveness.suspicion_timeout;
+                member.since + if trouble.sought { timeout } else { timeout / 2 }
+            }
             Life::Alive => trouble.broken.map_or(Mono::NEVER, |at| at + patience(trouble.refuted)),
             Life::Dead | Life::Left => Mono::NEVER,
         }
@@ -396,7 +406,7 @@ impl Liveness {
         let now = cx.now.mono;
         while let Some((due, node)) = self.due.first().cloned().filter(|(due, _)| *due <= now) {
             if self.state_of(&node) == Some(Life::Suspect) {
-                self.set(now, &node, Life::Dead, SuspicionCause::Silent);
+                self.seek_or_bury(now, &node);
             } else {
                 self.doubt(now, own, &node, SuspicionCause::Broken);
                 // Whoever is not doubted now is looked at again when the next dial fails.
@@ -407,6 +417,19 @@ impl Liveness {
                 self.schedule(&node);
             }
             assert!(self.due.first() != Some(&(due, node)), "what was due has been dealt with");
+        }
+    }
+
+    /// Nobody is taken for dead on the word of others alone: there is time to ask it ourselves.
+    fn seek_or_bury(&mut self, now: Mono, node: &NodeId) {
+        let trouble = self.members.get_mut(node).and_then(|member| member.trouble.as_mut());
+        match trouble.filter(|trouble| !trouble.sought) {
+            Some(trouble) => {
+                trouble.sought = true;
+                self.facts.push(Fact::Seek { node: node.clone() });
+                self.schedule(node);
+            }
+            None => self.set(now, node, Life::Dead, SuspicionCause::Silent),
         }
     }
 
@@ -663,6 +686,22 @@ mod tests {
         // Nor does it say so again.
         world.linked("a", 2);
         assert!(!world.live.take_facts().iter().any(published));
+    }
+
+    #[test]
+    fn a_suspect_that_has_not_refuted_is_sought_once_before_it_is_taken_for_dead() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.doubts("b", "a", 5, false);
+        world.live.take_facts();
+        let sought = |facts: &[Fact]| facts.iter().filter(|fact| matches!(fact, Fact::Seek { .. })).count();
+        let timeout = world.live.params.liveness.suspicion_timeout;
+        world.now = world.now + timeout / 2;
+        world.with(|live, cx| live.on_deadline(cx, &name("me")));
+        assert_eq!((sought(&world.live.take_facts()), world.state("a")), (1, Some(Life::Suspect)));
+        world.now = world.now + timeout / 2;
+        world.with(|live, cx| live.on_deadline(cx, &name("me")));
+        assert_eq!((sought(&world.live.take_facts()), world.state("a")), (0, Some(Life::Dead)));
     }
 
     #[test]

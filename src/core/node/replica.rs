@@ -160,6 +160,7 @@ impl Node {
                 liveness::Fact::Changed { node, state, why } => self.on_life(cx, &node, state, why),
                 liveness::Fact::Publish { channel, value } => self.publish(cx, channel, value),
                 liveness::Fact::Refute => self.publish_self(cx, false),
+                liveness::Fact::Seek { node } => self.gossip.want(cx.now.mono, &node),
             }
         }
         any
