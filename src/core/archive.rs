@@ -197,11 +197,6 @@ impl Archive {
         }
     }
 
-    /// The body of this hash, if it is in memory.
-    pub fn body(&self, hash: &Hash) -> Option<&Body> {
-        self.bodies.get(hash)
-    }
-
     /// The body of this hash if it is in memory; else it is loaded, should the disk hold it.
     pub fn body_or_load(&mut self, cx: &mut Cx<'_>, hash: &Hash) -> Option<&Body> {
         if !self.bodies.contains_key(hash) && self.retention.is_written(hash) {

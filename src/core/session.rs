@@ -550,11 +550,10 @@ impl Sessions {
                 State::Known if greeted + GREET_AGAIN <= now => self.greet(cx, link),
                 State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
                 State::Trial { rival, since } if since + TRIAL_PATIENCE <= now => {
-                    let Some(old) = self.links.get(&rival) else { continue };
-                    let old = Link { peer: old.peer.clone(), dialed: old.dialed.clone(), early: None, ..*old };
-                    self.retire(cx, rival, &old);
-                    self.close(cx, rival);
-                    self.accept(cx, link);
+                    if self.links.contains_key(&rival) {
+                        self.dismiss(cx, rival);
+                        self.accept(cx, link);
+                    }
                 }
                 _ => {}
             }

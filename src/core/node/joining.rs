@@ -103,7 +103,8 @@ impl Node {
     fn let_go(&mut self, cx: &mut Cx<'_>, theirs: Hash) {
         let Some(ours) = self.sessions.cluster() else { return };
         let mut groups = self.group.iter().chain(self.top());
-        if self.joining.is_some() || !groups.all(|group| group.hard().is_unbound()) {
+        // Whoever has no part in its own cluster was shown it by others: it is theirs.
+        if self.joining.is_some() || self.group.is_none() || !groups.all(|group| group.hard().is_unbound()) {
             return;
         }
         self.write(cx, vec![Record::NoCluster]);

@@ -99,9 +99,17 @@ impl Node {
 
     /// Writes several of them, which cross each link in one message.
     pub(super) fn publish_together(&mut self, cx: &mut Cx<'_>, values: Vec<(Channel, Value)>) {
-        let mut stamped = Vec::with_capacity(values.len());
-        for (channel, value) in values {
+        let scoped = |(channel, value)| {
             let scope = self.scope_of(&channel);
+            (channel, value, scope)
+        };
+        let values = values.into_iter().map(scoped).collect();
+        self.stamp_and_put(cx, values);
+    }
+
+    fn stamp_and_put(&mut self, cx: &mut Cx<'_>, values: Vec<(Channel, Value, Scope)>) {
+        let mut stamped = Vec::with_capacity(values.len());
+        for (channel, value, scope) in values {
             match self.issue(cx) {
                 Some(stamp) => stamped.push((channel, Entry { value, stamp, scope })),
                 None => drop(self.pending.unstamped.insert(channel, (value, scope))),
@@ -123,14 +131,7 @@ impl Node {
     }
 
     pub(super) fn publish_scoped(&mut self, cx: &mut Cx<'_>, channel: Channel, value: Value, scope: Scope) {
-        match self.issue(cx) {
-            Some(stamp) => {
-                self.put_own(cx, vec![(channel, Entry { value, stamp, scope })], false);
-            }
-            None => {
-                self.pending.unstamped.insert(channel, (value, scope));
-            }
-        }
+        self.stamp_and_put(cx, vec![(channel, value, scope)]);
     }
 
     pub(super) fn publish_unstamped(&mut self, cx: &mut Cx<'_>) {
