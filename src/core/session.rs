@@ -549,11 +549,9 @@ impl Sessions {
                 State::Known if heard + KNOWN_SILENCE_MAX <= now => self.close(cx, link),
                 State::Known if greeted + GREET_AGAIN <= now => self.greet(cx, link),
                 State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
-                State::Trial { rival, since } if since + TRIAL_PATIENCE <= now => {
-                    if self.links.contains_key(&rival) {
-                        self.dismiss(cx, rival);
-                        self.accept(cx, link);
-                    }
+                State::Trial { rival, since } if since + TRIAL_PATIENCE <= now && self.links.contains_key(&rival) => {
+                    self.dismiss(cx, rival);
+                    self.accept(cx, link);
                 }
                 _ => {}
             }
