@@ -16,7 +16,7 @@ use crate::core::message::Message;
 use crate::core::node::Node;
 use crate::core::notice::{Notice, SuspicionCause};
 use crate::core::session::Peer;
-use crate::core::state::entry::{Entry, Key, KeyedEntry};
+use crate::core::state::entry::{Entry, Key, KeyRef, KeyedEntry};
 use crate::core::state::system::{self, Addr, Meaning, NodeInfo};
 use crate::core::time::Mono;
 use crate::core::view::Liveness as Life;
@@ -25,17 +25,46 @@ use crate::core::view::Liveness as Life;
 const AGE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 impl Node {
-    /// Puts back what the store held of our own, and what the newest bodies say of the others.
+    /// Puts back what the store held of our own, and what the newest bodies say of everybody.
     pub(super) fn restore_entries(&mut self, cx: &Cx<'_>, own: Vec<KeyedEntry>, bodies: &[Body]) {
         for keyed in own {
             let (key, entry) = keyed.into_parts();
             self.store.insert_own(key, entry);
         }
+        // What we have forgotten stays away: nobody will tell us again.
+        for (node, up_to) in self.own_forgets() {
+            self.store.forget(&node, up_to);
+        }
         for keyed in bodies.iter().filter_map(|body| body.entries().ok()).flatten() {
-            if keyed.origin != self.me.node {
+            if keyed.origin == self.me.node {
+                self.restore_agreed(cx, keyed);
+            } else {
                 self.store.admit(keyed, cx.now.wall);
             }
         }
+    }
+
+    /// A reading of our own that a checkpoint has and that was still on its way to our disk. What is stamped beyond the
+    /// clock's mark was stamped anew since, lower, and only stands in for what the disk has nothing of.
+    fn restore_agreed(&mut self, cx: &Cx<'_>, keyed: KeyedEntry) {
+        let (key, entry) = keyed.into_parts();
+        let taken = match self.store.get(&key) {
+            Some(held) => entry.supersedes(held) && entry.stamp <= self.time.last(),
+            None => true,
+        };
+        if taken {
+            self.note_own_kept(cx, &key.channel);
+            self.store.insert_own(key, entry);
+        }
+    }
+
+    /// Whom we have forgotten, and up to which stamp.
+    fn own_forgets(&self) -> Vec<(NodeId, Hlc)> {
+        let forgets = |(key, entry): (KeyRef<'_>, &Entry)| match system::understand(key.channel, &entry.value) {
+            Ok(Meaning::Forget(node, forget)) => Some((node, forget.up_to)),
+            _ => None,
+        };
+        self.store.of_origin(&self.me.node).filter_map(forgets).collect()
     }
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {

@@ -11,6 +11,7 @@ use crate::core::message::agreement::{CheckpointPropose, Content, Heartbeat};
 use crate::core::message::session::Hello;
 use crate::core::reading::Reading;
 use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
+use crate::core::state::system;
 use crate::core::time::Wall;
 use crate::core::view::Liveness;
 
@@ -561,4 +562,59 @@ fn an_observer_is_sent_what_differs_and_the_whole_if_that_does_not_fit() {
     world.said.clear();
     world.run_until(SECONDS(7), |w| w.committed("gw-4") > Some(held.next()));
     assert_eq!(bodies(&world), [true, false], "what does not make the document is asked for whole, at once");
+}
+
+/// A node that comes back from a disk with these entries of its own, and a checkpoint's body with these readings.
+fn back_with(own: Vec<KeyedEntry>, agreed: &[(&str, u64, f64)], mark: u64) -> Node {
+    let at = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(WALL_MS) };
+    let mut store = Store::new(Duration::from_secs(10), Duration::from_secs(86_400), 64);
+    for keyed in agreed.iter().map(|(node, ms, value)| reading_of(node, *ms, *value)) {
+        let (key, entry) = keyed.into_parts();
+        store.insert_own(key, entry);
+    }
+    let (body, _) = Body::of(store.iter());
+    let clock_mark = Hlc::new(Wall::from_millis(mark), 0);
+    let recovered = Recovered { own, bodies: vec![body], clock_mark, ..Recovered::default() };
+    let params = Params::new("lab", name("gw-1"), RegionId::new("main").unwrap(), "gw-1".into());
+    Node::recover(params, StoreIdentity { id: StoreId(1), fresh: false }, recovered, 9, at)
+}
+
+const WALL_MS: u64 = 1_700_000_000_000;
+
+fn reading_of(node: &str, ms: u64, value: f64) -> KeyedEntry {
+    let at = Wall::from_millis(ms);
+    let key = Key::new(name(node), Channel::new("t").unwrap());
+    let entry = Entry { value: Value::of(&Reading::new(value, at)), stamp: Hlc::new(at, 0), scope: Scope::Global };
+    KeyedEntry::new(&key, &entry)
+}
+
+fn value_of(node: &Node, origin: &str) -> Option<f64> {
+    let key = Key::new(name(origin), Channel::new("t").unwrap());
+    node.store().get(&key).and_then(|entry| entry.value.read::<Reading>().unwrap().value)
+}
+
+#[test]
+fn a_reading_of_its_own_that_only_the_checkpoint_has_is_taken_up_again() {
+    let mark = WALL_MS + 1_000;
+    let node = back_with(vec![], &[("gw-1", WALL_MS, 2.0)], mark);
+    assert_eq!(value_of(&node, "gw-1"), Some(2.0), "the disk had nothing of it yet");
+    let older = vec![reading_of("gw-1", WALL_MS - 500, 1.0)];
+    assert_eq!(value_of(&back_with(older.clone(), &[("gw-1", WALL_MS, 2.0)], mark), "gw-1"), Some(2.0));
+    let newer = vec![reading_of("gw-1", WALL_MS + 500, 3.0)];
+    assert_eq!(value_of(&back_with(newer, &[("gw-1", WALL_MS, 2.0)], mark), "gw-1"), Some(3.0));
+    let abandoned = [("gw-1", mark + 60_000, 9.0)];
+    assert_eq!(value_of(&back_with(older, &abandoned, mark), "gw-1"), Some(1.0), "stamped anew since, lower");
+}
+
+#[test]
+fn what_a_node_has_forgotten_does_not_come_back_with_it() {
+    let node =
+        |forgets: Vec<KeyedEntry>| back_with(forgets, &[("gone", WALL_MS, 2.0), ("gw-2", WALL_MS, 4.0)], WALL_MS);
+    assert_eq!(value_of(&node(vec![]), "gone"), Some(2.0));
+    let up_to = Hlc::new(Wall::from_millis(WALL_MS), 0);
+    let key = Key::new(name("gw-1"), system::forget_channel(&name("gone")));
+    let entry = Entry { value: Value::of(&system::Forget { up_to }), stamp: up_to, scope: Scope::Global };
+    let back = node(vec![KeyedEntry::new(&key, &entry)]);
+    assert_eq!(value_of(&back, "gone"), None);
+    assert_eq!(value_of(&back, "gw-2"), Some(4.0));
 }
