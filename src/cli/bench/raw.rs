@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -11,13 +12,20 @@ use crate::cli::error::CliError;
 use crate::cli::pace;
 use crate::shell::clock::machine_micros;
 
-/// Answers every frame with the time at which it was whole.
+/// How long to wait before connections are accepted again when one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
+
+/// Answers every frame with the time at which it was whole, until the task is dropped.
 pub async fn receive(listener: TcpListener) {
-    while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(async move {
-            // The writer going away is the end.
-            let _ = answer(stream).await;
-        });
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(async move {
+                // The writer going away is the end.
+                let _ = answer(stream).await;
+            })),
+            // Its peer has gone, or there is no descriptor left for a moment: the others still come.
+            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+        }
     }
 }
 
