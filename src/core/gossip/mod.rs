@@ -2,12 +2,14 @@
 //!
 //! Merges what comes and tells the node what was new. The three beside this file do not know each other.
 
+mod lag;
 mod overlay;
 mod push;
 mod repair;
 mod bits;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::core::cx::Cx;
 use crate::core::gossip::overlay::Overlay;
@@ -214,7 +216,7 @@ impl Gossip {
     ) {
         let settled = self.merge(cx, store, (link, Way::Repair), update.entries, wall);
         // Push should have brought these: their trees do not reach us.
-        settled.iter().for_each(|origin| self.push.on_missed(origin));
+        settled.iter().for_each(|origin| self.push.on_missed(cx.now.mono, link, origin));
         let merged = Merged { session: update.session, settled: &settled, more: update.more };
         self.repair.on_update(cx, store, link, merged, wall);
         self.push.flush(cx, store);
@@ -255,7 +257,8 @@ impl Gossip {
                         self.push.on_start(&origin, info.start);
                     }
                     if way == Way::Push && !own {
-                        self.push.on_news(link, &origin);
+                        let lag = u64::try_from(wall.millis_after(entry.stamp.wall())).unwrap_or(0);
+                        self.push.on_news(link, &origin, Duration::from_millis(lag));
                     }
                     self.forward(&key, &entry, (link, way));
                     self.facts.push(match own {
@@ -352,6 +355,7 @@ mod tests {
     use crate::core::reading::Reading;
     use crate::core::rng::Rng;
     use crate::core::state::entry::Value;
+
     use crate::core::time::Now;
 
     const LINK: LinkId = LinkId(1);

@@ -11,10 +11,12 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::time::Duration;
 
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::gossip::bits::Bits;
+use crate::core::gossip::lag::Lag;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, LinkId, NodeId};
 use crate::core::message::Message;
@@ -32,7 +34,7 @@ const ENTRIES_EXPECTED: usize = 64;
 const WISHES_WAIT: u32 = 5;
 /// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
 /// instance: it is told again.
-const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// Trees and outboxes of one node.
 #[derive(Debug)]
@@ -45,6 +47,9 @@ pub(super) struct Push {
     lanes: BTreeMap<LinkId, Lane>,
     /// Those with something to say: a leader has many lanes, and most are silent most of the time.
     busy: BTreeSet<LinkId>,
+    lag: Lag,
+    /// When to look whether a doubt about a parent has stood long enough.
+    doubts_due: Mono,
     /// What [`Push::deadline`] said last, until a lane changes: it is asked for after every event, and most change none.
     due: Cell<Option<Mono>>,
 }
@@ -57,6 +62,8 @@ struct Origin {
     rival: Option<LinkId>,
     /// When a rival last took the parent's place.
     replaced: Option<Mono>,
+    /// Since when something is missing that the parent should have brought; `NEVER` if nothing is.
+    doubted: Mono,
     /// When its life began, as far as its `@node` is known.
     start: Hlc,
 }
@@ -107,6 +114,8 @@ impl Push {
             free: Vec::new(),
             lanes: BTreeMap::new(),
             busy: BTreeSet::new(),
+            lag: Lag::new(params.gossip.settle_after),
+            doubts_due: Mono::NEVER,
             due: Cell::default(),
         }
     }
@@ -115,7 +124,14 @@ impl Push {
         if let Some(number) = self.numbers.get(node) {
             return *number;
         }
-        let origin = Origin { node: node.clone(), parent: None, rival: None, replaced: None, start: Hlc::ZERO };
+        let origin = Origin {
+            node: node.clone(),
+            parent: None,
+            rival: None,
+            replaced: None,
+            doubted: Mono::NEVER,
+            start: Hlc::ZERO,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 self.origins[number as usize] = origin;
@@ -180,7 +196,7 @@ impl Push {
     /// An origin has no parent: every link may carry it again, and the first to deliver news is taken.
     fn graft(&mut self, number: u32) {
         let origin = &mut self.origins[number as usize];
-        (origin.parent, origin.rival) = (None, None);
+        (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
         for (link, lane) in &mut self.lanes {
             lane.untell(number);
             if lane.has_work() {
@@ -190,10 +206,14 @@ impl Push {
         self.due.take();
     }
 
-    /// An entry of `origin` was new, and came on `link`.
-    pub fn on_news(&mut self, link: LinkId, origin: &NodeId) {
+    /// An entry of `origin` was new, and came on `link`, so long after it was written.
+    pub fn on_news(&mut self, link: LinkId, origin: &NodeId, lag: Duration) {
+        self.lag.on_pushed(lag);
         let number = self.number(origin);
-        let origin = &self.origins[number as usize];
+        let origin = &mut self.origins[number as usize];
+        if origin.parent == Some(link) {
+            origin.doubted = Mono::NEVER;
+        }
         if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
             // One that brings news again has a parent beside it that brings none.
             self.adopt(link, number);
@@ -206,6 +226,9 @@ impl Push {
     pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
         let number = self.number(origin);
         let parent = self.origins[number as usize].parent;
+        if parent == Some(link) {
+            self.origins[number as usize].doubted = Mono::NEVER;
+        }
         if self.prefer_the_origin(link, number) || parent.is_none() {
             return;
         }
@@ -239,7 +262,8 @@ impl Push {
     fn adopt(&mut self, link: LinkId, number: u32) {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.untell(number);
-            (self.origins[number as usize].parent, self.origins[number as usize].rival) = (Some(link), None);
+            let origin = &mut self.origins[number as usize];
+            (origin.parent, origin.rival, origin.doubted) = (Some(link), None, Mono::NEVER);
             self.note_work(link);
         }
     }
@@ -272,10 +296,41 @@ impl Push {
         }
     }
 
-    /// A repair brought settled entries of `origin`: its tree does not reach us.
-    pub fn on_missed(&mut self, origin: &NodeId) {
+    /// A repair on `link` brought settled entries of `origin`: where push is quick, its tree does not reach us. Where it
+    /// is late the tree may well stand: the link that brought them may carry the origin again, and the others only if
+    /// the parent brings nothing more.
+    pub fn on_missed(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
         let number = self.number(origin);
-        self.graft(number);
+        let is_quick = self.lag.is_quick();
+        let origin = &mut self.origins[number as usize];
+        if is_quick || origin.parent.is_none() {
+            return self.graft(number);
+        }
+        origin.doubted = origin.doubted.min(now);
+        self.doubts_due = self.doubts_due.min(origin.doubted + self.lag.patience());
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.untell(number);
+        }
+        self.note_work(link);
+    }
+
+    /// Gives up the parents that have brought nothing since they were doubted.
+    fn judge_parents(&mut self, now: Mono) {
+        if self.doubts_due > now {
+            return;
+        }
+        self.doubts_due = Mono::NEVER;
+        for number in 0..self.origins.len() as u32 {
+            let origin = &self.origins[number as usize];
+            if origin.doubted == Mono::NEVER {
+                continue;
+            }
+            match origin.doubted + self.lag.patience() {
+                due if due <= now => self.graft(number),
+                due => self.doubts_due = self.doubts_due.min(due),
+            }
+        }
+        self.due.take();
     }
 
     /// A peer has a better parent for these origins: its link carries them no more, the outbox included.
@@ -301,7 +356,7 @@ impl Push {
     /// A node's entries were forgotten, or are too old to be kept.
     pub fn on_forgotten(&mut self, origin: &NodeId) {
         let Some(number) = self.numbers.remove(origin) else { return };
-        self.origins[number as usize].parent = None;
+        (self.origins[number as usize].parent, self.origins[number as usize].doubted) = (None, Mono::NEVER);
         for lane in self.lanes.values_mut() {
             lane.pruned.clear(number);
             lane.told.clear(number);
@@ -351,6 +406,7 @@ impl Push {
         if self.deadline() > cx.now.mono {
             return;
         }
+        self.judge_parents(cx.now.mono);
         self.due.take();
         let params = &self.params.gossip;
         let (lanes, origins) = (&mut self.lanes, &self.origins);
@@ -382,7 +438,7 @@ impl Push {
         let busy = || self.busy.iter().filter_map(|link| self.lanes.get(link));
         let due = self.due.get().unwrap_or_else(|| busy().map(due).min().unwrap_or(Mono::NEVER));
         self.due.set(Some(due));
-        due
+        due.min(self.doubts_due)
     }
 
     /// Origins that have a parent, or had one.
@@ -502,8 +558,6 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::core::id::RegionId;
     use crate::core::reading::Reading;
@@ -567,12 +621,16 @@ mod tests {
 
         fn news(&mut self, link: u64, origin: &str) {
             let (key, entry) = self.put(origin, "t");
-            self.push.on_news(LinkId(link), &name(origin));
+            self.push.on_news(LinkId(link), &name(origin), Duration::from_millis(1));
             self.push.offer(&key, entry.scope, Offer::From(LinkId(link)), |_| false);
         }
 
         fn duplicate(&mut self, link: u64, origin: &str) {
             self.push.on_duplicate(self.now, LinkId(link), &name(origin));
+        }
+
+        fn missed(&mut self, link: u64, origin: &str) {
+            self.push.on_missed(self.now, LinkId(link), &name(origin));
         }
 
         fn ready(&mut self) {
@@ -698,16 +756,38 @@ mod tests {
 
     #[test]
     fn a_tree_that_does_not_reach_us_is_given_up() {
-        let mut world = World::new(&["a", "b"]);
+        let mut world = World::new(&["a", "b", "c"]);
         world.news(1, "z");
         world.duplicate(2, "z");
         world.flush();
-        world.push.on_missed(&name("z"));
+        world.missed(3, "z");
         assert_eq!(world.told(), [(2, "GRAFT")]);
         world.ready();
         world.news(2, "z");
         world.duplicate(1, "z");
         assert!(world.told().contains(&(1, "PRUNE")), "whoever delivers first is the parent");
+    }
+
+    #[test]
+    fn where_push_is_late_a_parent_is_given_up_only_if_it_brings_nothing_more() {
+        for is_late in [true, false] {
+            let mut world = World::new(&["a", "b", "c"]);
+            world.news(1, "z");
+            world.duplicate(2, "z");
+            world.duplicate(3, "z");
+            world.flush();
+            (0..50).for_each(|_| world.push.lag.on_pushed(Duration::from_secs(1)));
+            world.missed(2, "z");
+            world.ready();
+            assert_eq!(world.told(), [(2, "GRAFT")], "it has what was missing");
+            if is_late {
+                world.duplicate(1, "z");
+            }
+            world.now = world.now + world.push.lag.patience();
+            assert!(world.push.deadline() <= world.now);
+            assert_eq!(world.told(), if is_late { vec![] } else { vec![(3, "GRAFT")] });
+            assert_eq!(world.push.deadline(), Mono::NEVER);
+        }
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Repair {
             let request = StateRequest { rest: Some(rest), young: true, ..request(store, share, session, wall) };
             return cx.send(link, Message::StateRequest(request));
         }
-        let run = Run::of(&store.symbols_of(share), FIRST_SYMBOLS, FIRST_COUNTS);
+        let run = Run::of(&store.symbols_of(share, FIRST_SYMBOLS + FIRST_COUNTS), FIRST_SYMBOLS, FIRST_COUNTS);
         let answer = digest(cx, store, share, session, wall, &run);
         cx.send(link, Message::StateDigest(answer));
     }
@@ -253,7 +253,9 @@ impl Repair {
                 return reject(cx, link, &error.to_string());
             }
         };
-        let ours = store.symbols_of(partner.share);
+        // Most of them nobody looks at: a copy of all would cost more than the rest of an exchange.
+        let ours = store.symbols_of(partner.share, run.all_counts().len());
+        let in_all = store.symbols_len(partner.share);
         let common = ours.len().min(run.symbols.len());
         if let Some(difference) = sketch::difference(&ours[..common], &run.symbols[..common]) {
             return self.mend(cx, store, link, theirs.horizon, wall, difference);
@@ -263,7 +265,7 @@ impl Repair {
         let filters = (theirs.count + store.summary_of(partner.share).0).saturating_mul(FILTER_BYTES);
         let too_many = wanted as u64 * SYMBOL_BYTES > filters.max(SYMBOLS_WORTH);
         // Who sends fewer than it was asked for has no more.
-        if too_many || wanted > ours.len() || run.symbols.len() < open.asked {
+        if too_many || wanted > in_all || run.symbols.len() < open.asked {
             return self.exchange_filters(cx, store, link, theirs, wall);
         }
         open.asked = wanted;
@@ -334,7 +336,7 @@ impl Repair {
         let (session, share) = (asked.session, partner.share);
         let terms = self.params.terms(store, share, asked.horizon, wall, asked.young);
         if let Some(symbols) = asked.symbols {
-            let run = Run::of(&store.symbols_of(share), symbols as usize, 0);
+            let run = Run::of(&store.symbols_of(share, symbols as usize), symbols as usize, 0);
             let digest = digest(cx, store, share, session, wall, &run);
             cx.send(link, Message::StateDigest(digest));
         }
@@ -547,8 +549,8 @@ impl Params {
             return (keys, settled);
         }
         let settled_by = wall - self.gossip.settle_after;
-        for (fingerprint, key, entry) in store.fingerprints(terms.share) {
-            if wanted.binary_search(&fingerprint).is_ok() && terms.allow(entry) {
+        for (key, entry) in store.with_fingerprints(terms.share, wanted) {
+            if terms.allow(entry) {
                 settled |= entry.stamp.wall() < settled_by;
                 keys.push_back(key.to_key());
             }

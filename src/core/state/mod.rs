@@ -4,5 +4,6 @@ pub mod entry;
 pub mod filter;
 pub mod sketch;
 pub mod system;
+mod recent;
 mod shelf;
 pub mod store;

@@ -146,8 +146,8 @@ impl Sketch {
 }
 
 /// Symbols of the union of two disjoint sets, from theirs.
-pub fn union(one: &[Symbol], other: &[Symbol]) -> Vec<Symbol> {
-    let mut symbols = one.to_vec();
+pub fn union(one: Vec<Symbol>, other: &[Symbol]) -> Vec<Symbol> {
+    let mut symbols = one;
     symbols.iter_mut().zip(other).for_each(|(symbol, more)| symbol.add(*more));
     symbols
 }

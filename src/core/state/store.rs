@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, NodeId};
 use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyRef, KeyedEntry, Scope};
+use crate::core::state::recent::Recent;
 use crate::core::state::shelf::{Item, Place, Shelf};
 use crate::core::state::sketch::{self, Sketch, Symbol};
 use crate::core::state::system::{self, Meaning};
@@ -45,6 +46,7 @@ pub struct Store {
     /// The newest word of global scope on keys whose newest of all stays in the region: other regions hold it still,
     /// and what is global must be the same everywhere. With its fingerprint.
     widest: BTreeMap<Key, (u64, Entry)>,
+    recent: Recent,
     /// Symbols of the entries of global scope, and of those that stay in the region.
     global: Sketch,
     region: Sketch,
@@ -59,6 +61,9 @@ pub struct Store {
 
 /// A sketch of anything has at least this many symbols.
 const SYMBOLS_MIN: usize = 64;
+/// Of so many entries one is remembered as put lately, and this many at least.
+const RECENT_ONE_IN: usize = 16;
+const RECENT_MIN: usize = 64;
 /// Entries expire in batches, this many in the time that they are kept: a look at all of them is not for every
 /// millisecond.
 const EXPIRY_BATCHES: u64 = 256;
@@ -74,6 +79,7 @@ impl Store {
             len: 0,
             forgotten: BTreeMap::new(),
             widest: BTreeMap::new(),
+            recent: Recent::default(),
             global: Sketch::default(),
             region: Sketch::default(),
             symbols: SYMBOLS_MIN.min(symbols_max),
@@ -145,14 +151,22 @@ impl Store {
         }
     }
 
-    /// The coded symbols of what is shared: none of nothing.
-    pub fn symbols_of(&self, share: Share) -> Vec<Symbol> {
-        let (global, region) = (self.global.symbols(), self.region.symbols());
+    /// The first coded symbols of what is shared, `most` or as many as there are: none of nothing.
+    pub fn symbols_of(&self, share: Share, most: usize) -> Vec<Symbol> {
+        let first = |sketch: &'_ Sketch| sketch.symbols()[..most.min(sketch.symbols().len())].to_vec();
         match share {
-            Share::All if global.is_empty() => region.to_vec(),
+            Share::All if self.global.is_empty() => first(&self.region),
             // All sketches of anything are of one length.
-            Share::All => sketch::union(global, region),
-            Share::Global => global.to_vec(),
+            Share::All => sketch::union(first(&self.global), self.region.symbols()),
+            Share::Global => first(&self.global),
+        }
+    }
+
+    /// How many coded symbols of what is shared there are.
+    pub fn symbols_len(&self, share: Share) -> usize {
+        match share {
+            Share::All if self.global.is_empty() => self.region.symbols().len(),
+            Share::All | Share::Global => self.global.symbols().len(),
         }
     }
 
@@ -165,6 +179,38 @@ impl Store {
             (item.fingerprint, key, entry)
         });
         newest.chain(self.widest.iter().map(|(key, (fingerprint, entry))| (*fingerprint, key.borrowed(), entry)))
+    }
+
+    /// Those of the fingerprints, in rising order, that are held and shared, in the order of keys. Looks at everything
+    /// only if one was put too long ago to be remembered.
+    pub fn with_fingerprints(&self, share: Share, wanted: &[u64]) -> Vec<(KeyRef<'_>, &Entry)> {
+        let mut found: Vec<(KeyRef<'_>, &Entry)> = Vec::new();
+        let mut known = vec![false; wanted.len()];
+        for (place, key) in self.recent.find(wanted) {
+            if !std::mem::replace(&mut known[place], true) {
+                // What has been replaced since is held nowhere.
+                let words = self.words_with_fingerprints(key, share);
+                found.extend(words.filter(|(print, ..)| *print == wanted[place]).map(|(_, key, entry)| (key, entry)));
+            }
+        }
+        if known.contains(&false) {
+            let asked = |print: &u64| wanted.binary_search(print).is_ok_and(|place| !known[place]);
+            let older = self.fingerprints(share).filter(|(print, ..)| asked(print));
+            found.extend(older.map(|(_, key, entry)| (key, entry)));
+        }
+        found.sort_by(|(a, _), (b, _)| (a.origin, a.channel).cmp(&(b.origin, b.channel)));
+        found
+    }
+
+    fn words_with_fingerprints(&self, key: &Key, share: Share) -> impl Iterator<Item = (u64, KeyRef<'_>, &Entry)> {
+        let shelf = self.shelves.get_key_value(&key.origin);
+        let newest = shelf.and_then(|(origin, shelf)| Some((origin, shelf.get(&key.channel)?)));
+        let newest = newest.filter(|(_, item)| share.includes(item.entry.scope)).map(|(origin, item)| {
+            let (key, entry) = parts(origin, item);
+            (item.fingerprint, key, entry)
+        });
+        let below = self.widest.get_key_value(key);
+        newest.into_iter().chain(below.map(|(key, (print, entry))| (*print, key.borrowed(), entry)))
     }
 
     /// One word of each key that is shared, with its fingerprint, from a place in the order of a stream on: first the
@@ -336,6 +382,7 @@ impl Store {
     fn put(&mut self, key: Key, entry: Entry, place: Place) {
         let (scope, fingerprint) = (entry.scope, fingerprint(&key.origin, &key.channel, &entry));
         let full = key.clone();
+        self.recent.note(fingerprint, key.clone(), (self.len / RECENT_ONE_IN).max(RECENT_MIN));
         let item = Item { channel: key.channel, entry, fingerprint };
         let replaced = match self.shelves.get_mut(&key.origin) {
             Some(shelf) => shelf.put(place, item),

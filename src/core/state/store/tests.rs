@@ -110,7 +110,7 @@ proptest! {
                 _ => drop(store.expire(WALL + DAY)),
             }
             for share in [Share::All, Share::Global] {
-                let symbols = store.symbols_of(share);
+                let symbols = store.symbols_of(share, usize::MAX);
                 let expected = encoded(&store, share);
                 prop_assert!(symbols.len() >= expected.len());
                 prop_assert_eq!(&symbols[..expected.len()], &expected[..]);
@@ -119,6 +119,28 @@ proptest! {
                 prop_assert_eq!(store.fingerprints(share).fold(0u64, |sum, f| sum.wrapping_add(f.0)), store.summary_of(share).1);
             }
             prop_assert_eq!(store.len(), store.iter().count());
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_found_whether_put_lately_or_long_ago_or_gone_since(
+        entries in prop::collection::vec(any_entry(), 1..400),
+        age in 0..40u64,
+        every in 1..5usize,
+    ) {
+        let mut store = of(&entries);
+        let before: Vec<u64> = store.fingerprints(Share::All).map(|(print, ..)| print).collect();
+        store.drop_future(&name(0), Wall::from_millis(WALL.as_millis() - age / 2));
+        let mut wanted: Vec<u64> = before.iter().step_by(every).copied().chain([7]).collect();
+        wanted.sort_unstable();
+        for share in [Share::All, Share::Global] {
+            let held = store.fingerprints(share).map(|(print, ..)| print);
+            let mut expected: Vec<u64> = held.filter(|print| wanted.binary_search(print).is_ok()).collect();
+            let found = store.with_fingerprints(share, &wanted).into_iter();
+            let mut found: Vec<u64> = found.map(|(key, entry)| fingerprint(key.origin, key.channel, entry)).collect();
+            expected.sort_unstable();
+            found.sort_unstable();
+            prop_assert_eq!(found, expected);
         }
     }
 
