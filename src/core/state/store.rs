@@ -62,7 +62,7 @@ pub struct Store {
 /// A sketch of anything has at least this many symbols.
 const SYMBOLS_MIN: usize = 64;
 /// Of so many entries one is remembered as put lately, and this many at least.
-const RECENT_ONE_IN: usize = 16;
+const RECENT_ONE_IN: usize = 4;
 const RECENT_MIN: usize = 64;
 /// Entries expire in batches, this many in the time that they are kept: a look at all of them is not for every
 /// millisecond.
