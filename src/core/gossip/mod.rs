@@ -2,11 +2,9 @@
 //!
 //! Merges what comes and tells the node what was new. The three beside this file do not know each other.
 
-mod lag;
 mod overlay;
 mod push;
 mod repair;
-mod bits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,0 +1,416 @@
+//! Push: every origin's entries flow along a tree of their own, learned by flood and prune (section 3).
+//!
+//! Each node has one *parent* for each origin: the link that first delivered something of it, or the origin's own
+//! link where there is one. On a duplicate from any other link it answers PRUNE, and that link carries the origin no
+//! more until it is grafted. What each link carries and what waits for it stand beside this, in its lane and outbox.
+//!
+//! Invariants: the parent of an origin is never pruned. `told` here and `pruned` at the other end of a link say the
+//! same, but for what is on its way.
+
+mod bits;
+mod lag;
+mod lane;
+mod outbox;
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::core::cx::Cx;
+use crate::core::effect::Effect;
+use crate::core::gossip::push::lag::Lag;
+use crate::core::gossip::push::lane::Lane;
+use crate::core::hlc::Hlc;
+use crate::core::id::{LinkId, NodeId};
+use crate::core::message::Message;
+use crate::core::message::exchange::{Graft, Prune, SensorUpdate};
+use crate::core::params::Params;
+use crate::core::state::entry::{Key, Scope};
+use crate::core::state::store::Store;
+use crate::core::time::Mono;
+
+/// Prunes wait for each other for so many times `push_delay`.
+const WISHES_WAIT: u32 = 5;
+/// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
+/// instance: it is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
+
+/// Trees and outboxes of one node.
+#[derive(Debug)]
+pub(super) struct Push {
+    params: Params,
+    /// Origins are numbered, so that what is known of each on each link is a bit.
+    numbers: BTreeMap<NodeId, u32>,
+    origins: Vec<Origin>,
+    free: Vec<u32>,
+    lanes: BTreeMap<LinkId, Lane>,
+    /// Those with something to say: a leader has many lanes, and most are silent most of the time.
+    busy: BTreeSet<LinkId>,
+    lag: Lag,
+    /// When to look whether a doubt about a parent has stood long enough.
+    doubts_due: Mono,
+    /// What [`Push::deadline`] said last, until a lane changes: it is asked for after every event, and most change none.
+    due: Cell<Option<Mono>>,
+}
+
+#[derive(Clone, Debug)]
+struct Origin {
+    node: NodeId,
+    parent: Option<LinkId>,
+    /// A link that has been faster than the parent.
+    rival: Option<LinkId>,
+    /// When a rival last took the parent's place.
+    replaced: Option<Mono>,
+    /// Since when something is missing that the parent should have brought; `NEVER` if nothing is.
+    doubted: Mono,
+    /// When its life began, as far as its `@node` is known.
+    start: Hlc,
+}
+
+/// Why entries are offered to the neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// They are our own; `confirm` if we wait for who holds them.
+    Own { confirm: bool },
+    /// A neighbour brought them.
+    From(LinkId),
+}
+
+impl Push {
+    /// Knows no origin and no neighbour.
+    pub fn new(params: &Params) -> Self {
+        Self {
+            params: params.clone(),
+            numbers: BTreeMap::new(),
+            origins: Vec::new(),
+            free: Vec::new(),
+            lanes: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            lag: Lag::new(params.gossip.settle_after),
+            doubts_due: Mono::NEVER,
+            due: Cell::default(),
+        }
+    }
+
+    fn number(&mut self, node: &NodeId) -> u32 {
+        if let Some(number) = self.numbers.get(node) {
+            return *number;
+        }
+        let origin = Origin {
+            node: node.clone(),
+            parent: None,
+            rival: None,
+            replaced: None,
+            doubted: Mono::NEVER,
+            start: Hlc::ZERO,
+        };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.origins[number as usize] = origin;
+                number
+            }
+            None => {
+                self.origins.push(origin);
+                self.origins.len() as u32 - 1
+            }
+        };
+        self.numbers.insert(node.clone(), number);
+        number
+    }
+
+    /// A link is ready for use. It begins pruned for every origin that has a parent, but for the peer's own: a tree
+    /// that stands is not flooded anew for one more link.
+    pub fn on_link_up(&mut self, now: Mono, link: LinkId, node: &NodeId, foreign: bool) {
+        let mut lane = Lane::new(now, node.clone(), foreign);
+        for (number, origin) in (0..).zip(&self.origins) {
+            if origin.parent.is_some() && origin.node != *node {
+                lane.tell(number);
+            }
+        }
+        self.lanes.insert(link, lane);
+        self.note_work(link);
+    }
+
+    /// A lane may have something to say.
+    fn note_work(&mut self, link: LinkId) {
+        self.due.take();
+        if self.lanes.get(&link).is_some_and(Lane::has_work) {
+            self.busy.insert(link);
+        }
+    }
+
+    /// A link is no longer in use: origins that lost their parent are grafted on all others. The link of one that
+    /// is asked for them, to repair with at once, if there were any.
+    pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
+        self.lanes.remove(&link)?;
+        self.busy.remove(&link);
+        self.due.take();
+        let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
+        let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
+        orphans.iter().for_each(|number| self.graft(*number));
+        let asked = |(_, lane): &(&LinkId, &Lane)| !lane.grafts.is_empty();
+        let first = self.lanes.iter().find(asked).or_else(|| self.lanes.iter().next());
+        first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link)
+    }
+
+    /// An origin has no parent: every link may carry it again, and the first to deliver news is taken.
+    fn graft(&mut self, number: u32) {
+        let origin = &mut self.origins[number as usize];
+        (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
+        for (link, lane) in &mut self.lanes {
+            lane.untell(number);
+            if lane.has_work() {
+                self.busy.insert(*link);
+            }
+        }
+        self.due.take();
+    }
+
+    /// An entry of `origin` was new, and came on `link`, so long after it was written.
+    pub fn on_news(&mut self, link: LinkId, origin: &NodeId, lag: Duration) {
+        self.lag.on_pushed(lag);
+        let number = self.number(origin);
+        let origin = &mut self.origins[number as usize];
+        if origin.parent == Some(link) {
+            origin.doubted = Mono::NEVER;
+        }
+        if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
+            // One that brings news again has a parent beside it that brings none.
+            self.adopt(link, number);
+        } else if origin.parent != Some(link) && !self.prefer_the_origin(link, number) {
+            self.origins[number as usize].rival = Some(link);
+        }
+    }
+
+    /// Something held already came on `link`.
+    pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
+        let number = self.number(origin);
+        let parent = self.origins[number as usize].parent;
+        if parent == Some(link) {
+            self.origins[number as usize].doubted = Mono::NEVER;
+        }
+        if self.prefer_the_origin(link, number) || parent.is_none() {
+            return;
+        }
+        // The parent is never pruned: whoever prunes on any copy is cut off sooner or later. But a link that was faster
+        // takes its place: what comes later on the parent's link may have come by way of us, and whoever prunes its
+        // source for that is cut off with all that hang on it.
+        if parent == Some(link) && !self.replace_parent(now, number) {
+            return;
+        }
+        if let Some(lane) = self.lanes.get_mut(&link)
+            && (!lane.told.has(number) || lane.told_at + TELL_AGAIN <= now)
+        {
+            lane.told_at = now;
+            lane.tell(number);
+            self.note_work(link);
+        }
+    }
+
+    /// The rival becomes the parent, now and then: of two links that take turns in being faster one is left alone.
+    fn replace_parent(&mut self, now: Mono, number: u32) -> bool {
+        let origin = &mut self.origins[number as usize];
+        let Some(rival) = origin.rival.take() else { return false };
+        if !self.lanes.contains_key(&rival) || origin.replaced.is_some_and(|at| now < at + TELL_AGAIN) {
+            return false;
+        }
+        origin.replaced = Some(now);
+        self.adopt(rival, number);
+        true
+    }
+
+    fn adopt(&mut self, link: LinkId, number: u32) {
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.untell(number);
+            let origin = &mut self.origins[number as usize];
+            (origin.parent, origin.rival, origin.doubted) = (Some(link), None, Mono::NEVER);
+            self.note_work(link);
+        }
+    }
+
+    /// The origin's own link is the best parent there is, and cannot close a circle: it replaces any other.
+    fn prefer_the_origin(&mut self, link: LinkId, number: u32) -> bool {
+        let origin = &self.origins[number as usize];
+        if self.lanes.get(&link).is_none_or(|lane| lane.node != origin.node) {
+            return false;
+        }
+        if let Some(parent) = origin.parent
+            && let Some(old) = self.lanes.get_mut(&parent)
+        {
+            old.tell(number);
+            self.note_work(parent);
+        }
+        self.adopt(link, number);
+        true
+    }
+
+    /// An origin says when its life began: what was learned in an earlier one is void.
+    pub fn on_start(&mut self, origin: &NodeId, start: Hlc) {
+        let number = self.number(origin);
+        let known = std::mem::replace(&mut self.origins[number as usize].start, start);
+        if known != Hlc::ZERO && known < start {
+            self.graft(number);
+            for lane in self.lanes.values_mut() {
+                lane.pruned.clear(number);
+            }
+        }
+    }
+
+    /// A repair on `link` brought settled entries of `origin`: where push is quick, its tree does not reach us. Where it
+    /// is late the tree may well stand: the link that brought them may carry the origin again, and the others only if
+    /// the parent brings nothing more.
+    pub fn on_missed(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
+        let number = self.number(origin);
+        let is_quick = self.lag.is_quick();
+        let origin = &mut self.origins[number as usize];
+        if is_quick || origin.parent.is_none() {
+            return self.graft(number);
+        }
+        origin.doubted = origin.doubted.min(now);
+        self.doubts_due = self.doubts_due.min(origin.doubted + self.lag.patience());
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.untell(number);
+        }
+        self.note_work(link);
+    }
+
+    /// Gives up the parents that have brought nothing since they were doubted.
+    fn judge_parents(&mut self, now: Mono) {
+        if self.doubts_due > now {
+            return;
+        }
+        self.doubts_due = Mono::NEVER;
+        for number in 0..self.origins.len() as u32 {
+            let origin = &self.origins[number as usize];
+            if origin.doubted == Mono::NEVER {
+                continue;
+            }
+            match origin.doubted + self.lag.patience() {
+                due if due <= now => self.graft(number),
+                due => self.doubts_due = self.doubts_due.min(due),
+            }
+        }
+        self.due.take();
+    }
+
+    /// A peer has a better parent for these origins: its link carries them no more, the outbox included.
+    pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
+        self.due.take();
+        for origin in &prune.origins {
+            let number = self.number(origin);
+            let Some(lane) = self.lanes.get_mut(&link) else { return };
+            lane.pruned.set(number);
+            lane.outbox.drop_origin(origin);
+        }
+    }
+
+    /// A peer has lost its parent for these origins: its link carries them again.
+    pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
+        for origin in &graft.origins {
+            let number = self.number(origin);
+            let Some(lane) = self.lanes.get_mut(&link) else { return };
+            lane.pruned.clear(number);
+        }
+    }
+
+    /// A node's entries were forgotten, or are too old to be kept.
+    pub fn on_forgotten(&mut self, origin: &NodeId) {
+        let Some(number) = self.numbers.remove(origin) else { return };
+        (self.origins[number as usize].parent, self.origins[number as usize].doubted) = (None, Mono::NEVER);
+        for lane in self.lanes.values_mut() {
+            lane.pruned.clear(number);
+            lane.told.clear(number);
+            lane.grafts.remove(&number);
+            lane.prunes.remove(&number);
+            lane.outbox.drop_origin(origin);
+        }
+        self.free.push(number);
+        self.due.take();
+    }
+
+    /// An entry has news for all neighbours that want its origin, but for the one that brought it. With `skip`, some
+    /// are left out.
+    pub fn offer(&mut self, key: &Key, scope: Scope, offer: Offer, skip: impl Fn(LinkId) -> bool) {
+        self.due.take();
+        let number = self.number(&key.origin);
+        let (from, confirm) = match offer {
+            Offer::Own { confirm } => (None, confirm),
+            Offer::From(link) => (Some(link), false),
+        };
+        for (link, lane) in &mut self.lanes {
+            if Some(*link) == from {
+                lane.outbox.remove(key);
+                continue;
+            }
+            // Whoever waits for confirmation asks every neighbour.
+            let wanted = confirm || !lane.pruned.has(number);
+            let reaches = scope.is_global() || !lane.foreign;
+            if wanted && reaches && lane.node != key.origin && !skip(*link) {
+                lane.outbox.add(key, confirm);
+                self.busy.insert(*link);
+            }
+        }
+    }
+
+    /// There is room for more on `link`.
+    pub fn on_ready(&mut self, link: LinkId) {
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.sending = false;
+            self.due.take();
+        }
+    }
+
+    /// Sends what may be sent now: one flush at a time on each link, at once on one that is idle, every `push_delay`
+    /// on a busy one.
+    pub fn flush(&mut self, cx: &mut Cx<'_>, store: &Store) {
+        if self.deadline() > cx.now.mono {
+            return;
+        }
+        self.judge_parents(cx.now.mono);
+        self.due.take();
+        let params = &self.params.gossip;
+        let (lanes, origins) = (&mut self.lanes, &self.origins);
+        self.busy.retain(|link| {
+            let Some(lane) = lanes.get_mut(link) else { return false };
+            if lane.wishes_due() <= cx.now.mono {
+                lane.next_wishes = cx.now.mono + params.push_delay * WISHES_WAIT;
+                lane.tell_wishes(cx, *link, |number| origins[number as usize].node.clone());
+            }
+            if lane.is_due(cx.now.mono) {
+                let entries = lane.outbox.take(store, params.flush_bytes);
+                if !entries.is_empty() {
+                    lane.sending = true;
+                    lane.next_flush = cx.now.mono + params.push_delay;
+                    let message = Message::SensorUpdate(SensorUpdate { entries });
+                    cx.fx.push(Effect::Send { link: *link, message, notify: true });
+                }
+            }
+            lane.has_work()
+        });
+    }
+
+    /// When a flush is due that waits for nothing but time.
+    pub fn deadline(&self) -> Mono {
+        let due = |lane: &Lane| match lane.sending || lane.outbox.is_empty() {
+            true => lane.wishes_due(),
+            false => lane.next_flush.min(lane.wishes_due()),
+        };
+        let busy = || self.busy.iter().filter_map(|link| self.lanes.get(link));
+        let due = self.due.get().unwrap_or_else(|| busy().map(due).min().unwrap_or(Mono::NEVER));
+        self.due.set(Some(due));
+        due.min(self.doubts_due)
+    }
+
+    /// Origins that have a parent, or had one.
+    pub fn origins(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Keys waiting in all outboxes.
+    pub fn waiting(&self) -> usize {
+        self.lanes.values().map(|lane| lane.outbox.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

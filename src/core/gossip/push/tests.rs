@@ -1,0 +1,300 @@
+use super::*;
+use crate::core::id::{Channel, RegionId};
+use crate::core::reading::Reading;
+use crate::core::rng::Rng;
+use crate::core::state::entry::{Entry, Value};
+use crate::core::time::{Now, Wall};
+
+struct World {
+    push: Push,
+    store: Store,
+    now: Mono,
+    stamp: u64,
+}
+
+fn name(text: &str) -> NodeId {
+    NodeId::new(text).unwrap()
+}
+
+impl World {
+    /// Links 1, 2, … to the named nodes.
+    fn new(neighbours: &[&str]) -> Self {
+        let params = Params::new("lab", name("me"), RegionId::new("main").unwrap(), "me".into());
+        let store = Store::new(params.clock_skew_max, params.retain, 64);
+        let mut world = Self { push: Push::new(&params), store, now: Mono::from_micros(1), stamp: 0 };
+        for (link, node) in (1..).zip(neighbours) {
+            world.push.on_link_up(world.now, LinkId(link), &name(node), false);
+        }
+        world
+    }
+
+    fn flush(&mut self) -> Vec<(u64, Message)> {
+        let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+        let now = Now { mono: self.now, wall: Wall::from_millis(1) };
+        self.push.flush(&mut Cx { now, rng: &mut rng, fx: &mut fx }, &self.store);
+        let sent = |effect| match effect {
+            Effect::Send { link, message, .. } => Some((link.get(), message)),
+            _ => None,
+        };
+        fx.into_iter().filter_map(sent).collect()
+    }
+
+    /// Tells at once; gives what was told.
+    fn told(&mut self) -> Vec<(u64, &'static str)> {
+        let sent = self.flush();
+        sent.into_iter().map(|(link, message)| (link, message.type_name())).collect()
+    }
+
+    fn put(&mut self, origin: &str, channel: &str) -> (Key, Entry) {
+        self.stamp += 1;
+        let key = Key::new(name(origin), Channel::new(channel).unwrap());
+        let value = Value::of(&Reading::new(self.stamp as f64, Wall::from_millis(1)));
+        let entry = Entry { value, stamp: Hlc::from_bits(self.stamp), scope: Scope::Global };
+        self.store.insert_own(key.clone(), entry.clone());
+        (key, entry)
+    }
+
+    fn own(&mut self, channel: &str, confirm: bool) {
+        let (key, entry) = self.put("me", channel);
+        self.push.offer(&key, entry.scope, Offer::Own { confirm }, |_| false);
+    }
+
+    fn news(&mut self, link: u64, origin: &str) {
+        let (key, entry) = self.put(origin, "t");
+        self.push.on_news(LinkId(link), &name(origin), Duration::from_millis(1));
+        self.push.offer(&key, entry.scope, Offer::From(LinkId(link)), |_| false);
+    }
+
+    fn duplicate(&mut self, link: u64, origin: &str) {
+        self.push.on_duplicate(self.now, LinkId(link), &name(origin));
+    }
+
+    fn missed(&mut self, link: u64, origin: &str) {
+        self.push.on_missed(self.now, LinkId(link), &name(origin));
+    }
+
+    fn ready(&mut self) {
+        (1..9).for_each(|link| self.push.on_ready(LinkId(link)));
+        self.now = self.now + Duration::from_millis(20);
+    }
+}
+
+fn keys(sent: &[(u64, Message)], to: u64) -> Vec<String> {
+    let updates = sent.iter().filter(|(link, _)| *link == to);
+    let entries = updates.filter_map(|(_, m)| if let Message::SensorUpdate(u) = m { Some(&u.entries) } else { None });
+    entries.flatten().map(|entry| format!("{}:{}", entry.origin, entry.channel)).collect()
+}
+
+#[test]
+fn news_goes_on_to_all_but_who_brought_it_and_whose_it_is() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.news(2, "a");
+    assert_eq!(world.told(), [(3, "SENSOR_UPDATE")]);
+}
+
+#[test]
+fn a_duplicate_is_pruned_once_and_the_parent_never() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.news(1, "z");
+    world.ready();
+    world.flush();
+    for _ in 0..3 {
+        world.duplicate(1, "z");
+    }
+    assert_eq!(world.told(), [], "the first to deliver is the parent");
+    for _ in 0..3 {
+        world.duplicate(2, "z");
+    }
+    assert_eq!(world.told(), [(2, "PRUNE")]);
+}
+
+#[test]
+fn a_link_that_is_faster_than_the_parent_takes_its_place_now_and_then() {
+    let mut world = World::new(&["a", "b"]);
+    world.news(1, "z");
+    world.news(2, "z");
+    world.flush();
+    world.duplicate(1, "z");
+    assert_eq!(world.told(), [(1, "PRUNE")], "what came later may have come by way of us");
+    world.ready();
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    assert!(!world.told().iter().any(|(_, kind)| *kind != "SENSOR_UPDATE"), "they do not take turns");
+    world.now = world.now + TELL_AGAIN;
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    assert!(world.told().contains(&(2, "PRUNE")));
+}
+
+#[test]
+fn a_parent_that_brings_no_news_is_replaced_by_who_does() {
+    let mut world = World::new(&["a", "b"]);
+    world.news(1, "z");
+    world.news(2, "z");
+    world.news(2, "z");
+    world.flush();
+    world.duplicate(1, "z");
+    assert_eq!(world.told(), [(1, "PRUNE")]);
+}
+
+#[test]
+fn an_origins_own_link_takes_the_place_of_any_other_parent() {
+    let mut world = World::new(&["a", "z"]);
+    world.news(1, "z");
+    world.flush();
+    world.duplicate(2, "z");
+    assert_eq!(world.told(), [(1, "PRUNE")]);
+}
+
+#[test]
+fn a_pruned_link_carries_the_origin_no_more_the_outbox_included_until_it_is_grafted() {
+    let mut world = World::new(&["a", "b"]);
+    world.news(1, "z");
+    world.flush();
+    world.news(1, "z");
+    let prune = Prune { origins: vec![name("z")] };
+    world.push.on_prune(LinkId(2), &prune);
+    world.ready();
+    assert_eq!(world.told(), []);
+    world.news(1, "z");
+    assert_eq!(world.told(), []);
+    world.push.on_graft(LinkId(2), &Graft { origins: vec![name("z")] });
+    world.news(1, "z");
+    assert_eq!(world.told(), [(2, "SENSOR_UPDATE")]);
+}
+
+#[test]
+fn a_lost_parent_grafts_what_was_pruned_and_a_repair_is_asked_for() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    world.flush();
+    assert_eq!(world.push.on_link_down(LinkId(1)), Some(LinkId(2)));
+    assert_eq!(world.told(), [(2, "GRAFT")], "the third was never pruned");
+    assert_eq!(world.push.on_link_down(LinkId(3)), None, "nobody's parent");
+}
+
+#[test]
+fn a_newer_start_clears_what_was_learned_of_an_origin() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.push.on_start(&name("z"), Hlc::from_bits(1));
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    world.push.on_prune(LinkId(3), &Prune { origins: vec![name("z")] });
+    world.flush();
+    world.push.on_start(&name("z"), Hlc::from_bits(1));
+    assert_eq!(world.told(), [], "the same life");
+    world.push.on_start(&name("z"), Hlc::from_bits(2));
+    assert_eq!(world.told(), [(2, "GRAFT")]);
+    world.ready();
+    world.news(2, "z");
+    assert_eq!(world.told(), [(1, "SENSOR_UPDATE"), (3, "SENSOR_UPDATE")], "and the second is the parent now");
+    world.duplicate(1, "z");
+    assert_eq!(world.told(), [(1, "PRUNE")]);
+}
+
+#[test]
+fn a_tree_that_does_not_reach_us_is_given_up() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    world.flush();
+    world.missed(3, "z");
+    assert_eq!(world.told(), [(2, "GRAFT")]);
+    world.ready();
+    world.news(2, "z");
+    world.duplicate(1, "z");
+    assert!(world.told().contains(&(1, "PRUNE")), "whoever delivers first is the parent");
+}
+
+#[test]
+fn where_push_is_late_a_parent_is_given_up_only_if_it_brings_nothing_more() {
+    for is_late in [true, false] {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.news(1, "z");
+        world.duplicate(2, "z");
+        world.duplicate(3, "z");
+        world.flush();
+        (0..50).for_each(|_| world.push.lag.on_pushed(Duration::from_secs(1)));
+        world.missed(2, "z");
+        world.ready();
+        assert_eq!(world.told(), [(2, "GRAFT")], "it has what was missing");
+        if is_late {
+            world.duplicate(1, "z");
+        }
+        world.now = world.now + world.push.lag.patience();
+        assert!(world.push.deadline() <= world.now);
+        assert_eq!(world.told(), if is_late { vec![] } else { vec![(3, "GRAFT")] });
+        assert_eq!(world.push.deadline(), Mono::NEVER);
+    }
+}
+
+#[test]
+fn a_new_link_begins_pruned_for_what_has_a_parent() {
+    let mut world = World::new(&["a"]);
+    world.news(1, "z");
+    world.push.on_link_up(world.now, LinkId(2), &name("b"), false);
+    assert_eq!(world.told(), [(2, "PRUNE")]);
+    world.push.on_link_up(world.now, LinkId(3), &name("z"), false);
+    assert_eq!(world.told(), [], "but for the peer's own");
+}
+
+#[test]
+fn a_slow_neighbour_costs_keys_and_gets_the_newest_of_each_system_first() {
+    let mut world = World::new(&["a"]);
+    world.own("warm-up", false);
+    assert_eq!(world.told(), [(1, "SENSOR_UPDATE")], "at once when idle");
+    for _ in 0..1000 {
+        world.own("t1", false);
+        world.own("t2", false);
+        world.own("@leader", false);
+        assert_eq!(world.told(), [], "one flush at a time");
+    }
+    assert_eq!(world.push.waiting(), 3);
+    world.push.on_ready(LinkId(1));
+    assert_eq!(world.told(), [], "not before push_delay has passed");
+    world.now = world.push.deadline();
+    let sent = world.flush();
+    assert_eq!(keys(&sent, 1), ["me:@leader", "me:t1", "me:t2"]);
+    let Some((_, Message::SensorUpdate(update))) = sent.first() else { panic!("an update") };
+    assert!(update.entries.iter().all(|entry| entry.stamp > Hlc::from_bits(2990)), "the newest");
+    assert_eq!(world.push.deadline(), Mono::NEVER);
+}
+
+#[test]
+fn a_flush_keeps_to_its_bytes() {
+    let mut world = World::new(&["a"]);
+    world.push.params.gossip.flush_bytes = 1000;
+    (0..100).for_each(|n| world.own(&format!("t{n}"), false));
+    let first = keys(&world.flush(), 1).len();
+    assert!((5..=15).contains(&first), "{first}");
+    let mut rest = 0;
+    while world.push.waiting() > 0 {
+        world.ready();
+        rest += keys(&world.flush(), 1).len();
+    }
+    assert_eq!(first + rest, 100);
+}
+
+#[test]
+fn who_waits_for_confirmation_asks_every_neighbour_pruned_or_not() {
+    let mut world = World::new(&["a", "b"]);
+    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")] });
+    world.own("t", false);
+    assert_eq!(world.told(), [(2, "SENSOR_UPDATE")]);
+    world.ready();
+    world.own("t", true);
+    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")] });
+    let sent = world.flush();
+    assert_eq!((keys(&sent, 1).len(), keys(&sent, 2).len()), (1, 1));
+}
+
+#[test]
+fn entries_of_region_scope_stay_in_their_region() {
+    let mut world = World::new(&["a"]);
+    world.push.on_link_up(world.now, LinkId(2), &name("abroad"), true);
+    let (key, entry) = world.put("me", "t");
+    let entry = Entry { scope: Scope::Region, ..entry };
+    world.push.offer(&key, entry.scope, Offer::Own { confirm: false }, |_| false);
+    assert_eq!(world.told(), [(1, "SENSOR_UPDATE")]);
+}
