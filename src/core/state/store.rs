@@ -98,8 +98,7 @@ impl Store {
     /// All that is held of a key and shared: its newest word, and the newest global one below a word that stays in the
     /// region.
     pub fn words(&self, key: &Key, share: Share) -> impl Iterator<Item = &Entry> {
-        let newest = self.get(key).filter(|entry| share.includes(entry.scope));
-        newest.into_iter().chain(self.widest.get(key).map(|(_, entry)| entry))
+        self.words_with_fingerprints(key, share).map(|(.., entry)| entry)
     }
 
     /// All entries in key order.
@@ -153,7 +152,7 @@ impl Store {
 
     /// The first coded symbols of what is shared, `most` or as many as there are: none of nothing.
     pub fn symbols_of(&self, share: Share, most: usize) -> Vec<Symbol> {
-        let first = |sketch: &'_ Sketch| sketch.symbols()[..most.min(sketch.symbols().len())].to_vec();
+        let first = |sketch: &Sketch| sketch.symbols()[..most.min(sketch.symbols().len())].to_vec();
         match share {
             Share::All if self.global.is_empty() => first(&self.region),
             // All sketches of anything are of one length.
