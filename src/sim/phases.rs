@@ -216,13 +216,16 @@ impl Cluster {
         regions.values().all(|voters| 2 * voters.iter().filter(|v| takes_part(v)).count() > voters.len())
     }
 
-    /// Whether a document has come up whose voters the whole members are no quorum of.
+    /// Whether a document has come up whose voters the whole members are no quorum of, though others are there who
+    /// are. One whose voters' stores are gone can be in force no more: whoever draws again for it draws for ever.
     fn has_grown_beyond(&self) -> bool {
-        let has = |voter: &Voter| self.goal.whole.iter().any(|m| self.members[*m].voter == *voter);
+        let whole = |voter: &Voter| self.goal.whole.iter().any(|m| self.members[*m].voter == *voter);
+        let there = |voter: &Voter| self.members.iter().any(|member| member.voter == *voter);
         self.goal.from.iter().map(|(group, _)| group).any(|group| {
             let from = self.newest_index(group).unwrap_or(Index(0));
-            let mut known = self.oracles.quorums.documents_from(group, from);
-            known.any(|document| document.voters_in(group).is_some_and(|voters| !is_quorum(&voters, has)))
+            let known = self.oracles.quorums.documents_from(group, from);
+            let mut voters = known.filter_map(|document| document.voters_in(group));
+            voters.any(|voters| !is_quorum(&voters, whole) && is_quorum(&voters, there))
         })
     }
 
