@@ -148,7 +148,9 @@ impl Group {
         if let Some(voter) = voters.iter().find(|voter| lost(voter))
             && (even || !free.is_empty() || replaced(voter))
         {
-            return remove(voter);
+            // Of two voters none may be lost, not for a moment: of three the replacement comes first.
+            let spare = free.first().filter(|_| voters.len() == 3 && self.params.voters_max > 3);
+            return spare.map_or_else(|| remove(voter), |spare| Some(VoterChange::Add((*spare).clone())));
         }
         let room = voters.len() + if even { 1 } else { 2 } <= self.params.voters_max.max(1);
         let enough = free.len() >= if even { 1 } else { 2 };
