@@ -8,12 +8,13 @@ use crate::core::id::{Channel, NodeId, RegionId, StoreId, Voter};
 use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::node::Node;
 use crate::core::params::Params;
+use crate::core::state::entry::KeyedEntry;
 use crate::core::state::system::Addr;
 use crate::sim::clock::NodeClock;
 use crate::sim::cluster::Cluster;
 use crate::sim::disk::Disk;
 use crate::sim::fault::Fault;
-use crate::sim::oracles::Actor;
+use crate::sim::oracles::{Actor, Verdict};
 use crate::sim::phases::Phase;
 use crate::sim::queue::What;
 
@@ -174,12 +175,27 @@ impl Cluster {
         let (identity, recovered) = member.disk.recover();
         let verdict = self.oracles.acks.recovered(&member.id, member.disk.store());
         let now = member.clock.now(at);
+        let agreed: Vec<KeyedEntry> = recovered.bodies.iter().filter_map(|body| body.entries().ok()).flatten().collect();
         member.node = Some(Node::recover(member.params.clone(), identity, recovered, seed, now));
         self.oracles.merges.reborn(m);
+        let restored = self.restored(m, agreed);
         self.oracles.hierarchy.reborn(&self.members[m].voter);
         self.trace.remark(at, self.members[m].id.as_str(), format_args!("starts"));
         self.judge("acknowledged", verdict);
+        self.judge("merge", restored);
         self.step(m, Event::Wake);
+    }
+
+    /// A new life holds what its disk's bodies say of others, where it has taken it: nobody is told, for nobody
+    /// listens yet.
+    fn restored(&mut self, m: usize, agreed: Vec<KeyedEntry>) -> Verdict {
+        let Member { node: Some(node), id, .. } = &self.members[m] else { return Ok(()) };
+        for (key, entry) in agreed.into_iter().map(KeyedEntry::into_parts).filter(|(key, _)| key.origin != *id) {
+            if node.store().get(&key) == Some(&entry) {
+                self.oracles.merges.changed(m, &key, &entry)?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends a process. Unanswered writes are kept as far as chance will have it.
