@@ -4,6 +4,6 @@ pub mod entry;
 pub mod filter;
 pub mod sketch;
 pub mod system;
-mod recent;
+mod prints;
 mod shelf;
 pub mod store;

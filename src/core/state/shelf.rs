@@ -17,8 +17,10 @@ pub(super) struct Item {
 }
 
 /// Items of one origin.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Shelf {
+    /// Of the origin, among all that something is held of.
+    pub number: u32,
     /// None is empty, none is longer than [`ITEMS_MAX`]; sorted within and among each other.
     rows: Vec<Vec<Item>>,
 }
@@ -30,6 +32,11 @@ pub(super) type Place = Result<(usize, usize), (usize, usize)>;
 const ITEMS_MAX: usize = 128;
 
 impl Shelf {
+    /// An empty one.
+    pub fn new(number: u32) -> Self {
+        Self { number, rows: Vec::new() }
+    }
+
     /// How many items.
     pub fn len(&self) -> usize {
         self.rows.iter().map(Vec::len).sum()
@@ -164,7 +171,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_shelf_is_a_sorted_map(steps in prop::collection::vec((0..900u16, 0..8u8), 1..600)) {
-            let (mut shelf, mut map) = (Shelf::default(), BTreeMap::new());
+            let (mut shelf, mut map) = (Shelf::new(0), BTreeMap::new());
             for (i, (channel, what)) in steps.iter().enumerate() {
                 let fresh = item(*channel, i as u64);
                 let key = fresh.channel.clone();

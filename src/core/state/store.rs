@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, NodeId};
 use crate::core::state::entry::{Entry, EntryRefusal, Key, KeyRef, KeyedEntry, Scope};
-use crate::core::state::recent::Recent;
+use crate::core::state::prints::Prints;
 use crate::core::state::shelf::{Item, Place, Shelf};
 use crate::core::state::sketch::{self, Sketch, Symbol};
 use crate::core::state::system::{self, Meaning};
@@ -46,7 +46,8 @@ pub struct Store {
     /// The newest word of global scope on keys whose newest of all stays in the region: other regions hold it still,
     /// and what is global must be the same everywhere. With its fingerprint.
     widest: BTreeMap<Key, (u64, Entry)>,
-    recent: Recent,
+    /// Whose the newest words are, by their fingerprints.
+    prints: Prints,
     /// Symbols of the entries of global scope, and of those that stay in the region.
     global: Sketch,
     region: Sketch,
@@ -61,9 +62,6 @@ pub struct Store {
 
 /// A sketch of anything has at least this many symbols.
 const SYMBOLS_MIN: usize = 64;
-/// Of so many entries one is remembered as put lately, and this many at least.
-const RECENT_ONE_IN: usize = 4;
-const RECENT_MIN: usize = 64;
 /// Entries expire in batches, this many in the time that they are kept: a look at all of them is not for every
 /// millisecond.
 const EXPIRY_BATCHES: u64 = 256;
@@ -79,7 +77,7 @@ impl Store {
             len: 0,
             forgotten: BTreeMap::new(),
             widest: BTreeMap::new(),
-            recent: Recent::default(),
+            prints: Prints::default(),
             global: Sketch::default(),
             region: Sketch::default(),
             symbols: SYMBOLS_MIN.min(symbols_max),
@@ -98,7 +96,8 @@ impl Store {
     /// All that is held of a key and shared: its newest word, and the newest global one below a word that stays in the
     /// region.
     pub fn words(&self, key: &Key, share: Share) -> impl Iterator<Item = &Entry> {
-        self.words_with_fingerprints(key, share).map(|(.., entry)| entry)
+        let newest = self.get(key).filter(|entry| share.includes(entry.scope));
+        newest.into_iter().chain(self.widest.get(key).map(|(_, entry)| entry))
     }
 
     /// All entries in key order.
@@ -180,36 +179,20 @@ impl Store {
         newest.chain(self.widest.iter().map(|(key, (fingerprint, entry))| (*fingerprint, key.borrowed(), entry)))
     }
 
-    /// Those of the fingerprints, in rising order, that are held and shared, in the order of keys. Looks at everything
-    /// only if one was put too long ago to be remembered.
+    /// Those of the fingerprints, in rising order, that are held and shared, in the order of keys. Looks at what is held
+    /// of their origins.
     pub fn with_fingerprints(&self, share: Share, wanted: &[u64]) -> Vec<(KeyRef<'_>, &Entry)> {
-        let mut found: Vec<(KeyRef<'_>, &Entry)> = Vec::new();
-        let mut known = vec![false; wanted.len()];
-        for (place, key) in self.recent.find(wanted) {
-            if !std::mem::replace(&mut known[place], true) {
-                // What has been replaced since is held nowhere.
-                let words = self.words_with_fingerprints(key, share);
-                found.extend(words.filter(|(print, ..)| *print == wanted[place]).map(|(_, key, entry)| (key, entry)));
-            }
+        let asked = |print: u64, entry: &Entry| share.includes(entry.scope) && wanted.binary_search(&print).is_ok();
+        let shelves = self.prints.origins_of(wanted).into_iter().filter_map(|origin| self.shelves.get_key_value(origin));
+        let items = shelves.flat_map(|(origin, shelf)| shelf.iter().map(move |item| (origin, item)));
+        let newest = items.filter(|(_, item)| asked(item.fingerprint, &item.entry));
+        let mut found: Vec<(KeyRef<'_>, &Entry)> = newest.map(|(origin, item)| parts(origin, item)).collect();
+        if found.len() < wanted.len() && !self.widest.is_empty() {
+            let below = self.widest.iter().filter(|(_, (print, entry))| asked(*print, entry));
+            found.extend(below.map(|(key, (_, entry))| (key.borrowed(), entry)));
+            found.sort_by_key(|(key, _)| *key);
         }
-        if known.contains(&false) {
-            let asked = |print: &u64| wanted.binary_search(print).is_ok_and(|place| !known[place]);
-            let older = self.fingerprints(share).filter(|(print, ..)| asked(print));
-            found.extend(older.map(|(_, key, entry)| (key, entry)));
-        }
-        found.sort_by(|(a, _), (b, _)| (a.origin, a.channel).cmp(&(b.origin, b.channel)));
         found
-    }
-
-    fn words_with_fingerprints(&self, key: &Key, share: Share) -> impl Iterator<Item = (u64, KeyRef<'_>, &Entry)> {
-        let shelf = self.shelves.get_key_value(&key.origin);
-        let newest = shelf.and_then(|(origin, shelf)| Some((origin, shelf.get(&key.channel)?)));
-        let newest = newest.filter(|(_, item)| share.includes(item.entry.scope)).map(|(origin, item)| {
-            let (key, entry) = parts(origin, item);
-            (item.fingerprint, key, entry)
-        });
-        let below = self.widest.get_key_value(key);
-        newest.into_iter().chain(below.map(|(key, (print, entry))| (*print, key.borrowed(), entry)))
     }
 
     /// One word of each key that is shared, with its fingerprint, from a place in the order of a stream on: first the
@@ -331,11 +314,16 @@ impl Store {
     fn drop_of(&mut self, origin: &NodeId, gone: impl Fn(&Entry) -> bool) -> Vec<(Key, Entry)> {
         let Some(shelf) = self.shelves.get_mut(origin) else { return Vec::new() };
         let items = shelf.extract(|item| gone(&item.entry));
-        if shelf.is_empty() {
-            self.shelves.remove(origin);
+        if shelf.is_empty()
+            && let Some(shelf) = self.shelves.remove(origin)
+        {
+            self.prints.dismiss(shelf.number);
         }
         self.len -= items.len();
-        items.iter().for_each(|item| self.sketch(item.entry.scope).remove(item.fingerprint));
+        for item in &items {
+            self.prints.remove(item.fingerprint);
+            self.sketch(item.entry.scope).remove(item.fingerprint);
+        }
         self.settle_below(origin, &gone);
         items.into_iter().map(|item| (Key::new(origin.clone(), item.channel), item.entry)).collect()
     }
@@ -381,12 +369,19 @@ impl Store {
     fn put(&mut self, key: Key, entry: Entry, place: Place) {
         let (scope, fingerprint) = (entry.scope, fingerprint(&key.origin, &key.channel, &entry));
         let full = key.clone();
-        self.recent.note(fingerprint, key.clone(), (self.len / RECENT_ONE_IN).max(RECENT_MIN));
         let item = Item { channel: key.channel, entry, fingerprint };
-        let replaced = match self.shelves.get_mut(&key.origin) {
-            Some(shelf) => shelf.put(place, item),
-            None => self.shelves.entry(key.origin).or_default().put(place, item),
+        let shelf = match self.shelves.get_mut(&key.origin) {
+            Some(shelf) => shelf,
+            None => {
+                let number = self.prints.enroll(&key.origin);
+                self.shelves.entry(key.origin).or_insert(Shelf::new(number))
+            }
         };
+        let (number, replaced) = (shelf.number, shelf.put(place, item));
+        if let Some(old) = &replaced {
+            self.prints.remove(old.fingerprint);
+        }
+        self.prints.insert(fingerprint, number);
         match replaced {
             // Other regions keep it: it stays among what is global.
             Some(old) if (old.entry.scope, scope) == (Scope::Global, Scope::Region) => {
