@@ -1,7 +1,7 @@
 //! The only place that asks a clock.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::core::time::{Mono, Now, Wall};
 
@@ -14,19 +14,32 @@ pub struct Clock {
     offset_ms: i64,
 }
 
+/// Two readings no further apart are of one instant.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// So often they are taken, at most.
+const READINGS_MAX: usize = 10;
+
 impl Clock {
     /// A clock whose wall reading is off by that many milliseconds.
     pub const fn new(offset_ms: i64) -> Self {
         Self { offset_ms }
     }
 
-    /// Both readings.
+    /// Both readings, of one instant: a thread that is put aside between the two would seem to have its wall clock
+    /// stepped back, so they are taken again if that took long.
     #[expect(clippy::disallowed_methods, reason = "time enters the program here and nowhere else")]
     pub fn now(&self) -> Now {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut mono = origin().elapsed();
+        let mut since_epoch = Duration::ZERO;
+        for _ in 0..READINGS_MAX {
+            since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let began = std::mem::replace(&mut mono, origin().elapsed());
+            if mono - began < TOGETHER {
+                break;
+            }
+        }
         let wall = (since_epoch.as_millis() as i64).saturating_add(self.offset_ms).max(0);
-        let mono = origin().elapsed().as_micros() as u64;
-        Now { mono: Mono::from_micros(mono), wall: Wall::from_millis(wall as u64) }
+        Now { mono: Mono::from_micros(mono.as_micros() as u64), wall: Wall::from_millis(wall as u64) }
     }
 }
 
