@@ -81,6 +81,21 @@ fn a_newcomer_gets_members_first_and_a_stopped_node_only_what_has_changed() {
 }
 
 #[test]
+fn the_dead_are_seen_by_all_others_and_come_back() {
+    let c = Cluster::prepare();
+    let report = c.json(&["bench", "death", "--nodes", "4", "--deaths", "2"]);
+    let of = |i: usize| &report["deaths"][i];
+    assert_eq!((of(0)["how"].as_str(), of(1)["how"].as_str()), (Some("killed"), Some("stopped")), "{report}");
+    for figure in [of(0), of(1)] {
+        assert_eq!((figure["nodes"].as_u64(), figure["times"].as_u64()), (Some(4), Some(2)), "{report}");
+        let (each, last) = (figure["each"]["p50_us"].as_u64().unwrap(), figure["last"]["max_us"].as_u64().unwrap());
+        assert!(0 < each && each <= last, "{report}");
+    }
+    let stopped = of(1)["each"]["p50_us"].as_u64().unwrap();
+    assert!(stopped > of(0)["each"]["p50_us"].as_u64().unwrap(), "silence tells later than a closed connection: {report}");
+}
+
+#[test]
 fn a_load_tells_latency_from_when_it_was_due_and_what_watchers_saw() {
     let c = Cluster::start();
     let hdr = c.home.path().join("load.hdr");

@@ -1,5 +1,5 @@
-//! What is noted of agreement in a running cluster, real or simulated: who comes to lead what, what is committed, and
-//! the stages that a global checkpoint passes through.
+//! What is noted of agreement in a running cluster, real or simulated: who comes to lead what, what is committed, the
+//! stages that a global checkpoint passes through, and who is taken for dead.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,10 @@ pub enum Mark {
     Leads { group: String, node: String, term: u64 },
     /// `node` says, as a group's leader, that this is committed, durably.
     Committed { group: String, node: String, index: u64 },
+    /// The node takes another for dead.
+    Died { node: String },
+    /// It takes it for alive (again).
+    Alive { node: String },
     /// The node proposes a global document.
     Proposed { index: u64 },
     /// It has been asked for one and writes it.
@@ -72,9 +76,11 @@ impl Mark {
         }
     }
 
-    /// What a node's notice says of a global document.
+    /// What a node's notice says of another node, or of a global document.
     fn of_notice(notice: &Notice) -> Option<Self> {
         match notice {
+            Notice::Died { node } => Some(Self::Died { node: node.to_string() }),
+            Notice::Alive { node } => Some(Self::Alive { node: node.to_string() }),
             Notice::Proposed { group: GroupId::Top, position, .. } => {
                 Some(Self::Proposed { index: position.index.get() })
             }

@@ -4,6 +4,7 @@ mod catchup;
 mod checkpoint;
 mod convergence;
 mod crew;
+mod death;
 mod failover;
 mod flood;
 mod fusion;
@@ -37,6 +38,8 @@ enum What {
     Convergence(Box<convergence::ConvergenceArgs>),
     /// Time from killing a leader, or a whole leading region, until the next checkpoint is committed
     Failover(failover::FailoverArgs),
+    /// Time from the death of a node, killed or stopped, until every other node knows
+    Death(death::DeathArgs),
     /// Time of a global checkpoint from proposal to commit, and where it goes
     Checkpoint(checkpoint::CheckpointArgs),
     /// Error and coverage of fused values while sensors lie, and which faults are found
@@ -56,6 +59,7 @@ pub fn run(cx: &Context, args: BenchArgs) -> Result<(), CliError> {
     match args.what {
         What::Convergence(args) => measure(convergence::run(cx, *args)),
         What::Failover(args) => measure(failover::run(cx, args)),
+        What::Death(args) => measure(death::run(cx, args)),
         What::Checkpoint(args) => measure(checkpoint::run(cx, args)),
         What::Fusion(args) => fusion::run(cx, args),
         What::Reconcile(args) => reconcile::run(cx, &args),
