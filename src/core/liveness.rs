@@ -223,21 +223,28 @@ impl Liveness {
 
     /// A link is no longer in use.
     ///
-    /// One that an end gave up on purpose (`parted`) says nothing of its peer.
+    /// One that an end gave up on purpose (`parted`) says nothing of its peer; what others said of it meanwhile does.
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId, parted: bool) {
         let Some(watched) = self.links.remove(&link) else { return };
         self.first.take();
-        if parted || self.is_linked(&watched.node) {
+        if self.is_linked(&watched.node) {
             return;
         }
         let now = cx.now.mono;
-        let stood = now.since(watched.up);
-        let trouble = self.trouble(now, &watched.node);
-        trouble.broken = Some(now);
-        if stood >= PATIENCE_MAX {
-            trouble.refuted = 0;
+        if !parted {
+            let stood = now.since(watched.up);
+            let trouble = self.trouble(now, &watched.node);
+            trouble.broken = Some(now);
+            if stood >= PATIENCE_MAX {
+                trouble.refuted = 0;
+            }
         }
-        self.schedule(&watched.node);
+        let member = self.member(now, &watched.node);
+        let doubted = member.trouble.as_ref().is_some_and(|trouble| !trouble.doubts.is_empty());
+        match doubted && member.state == Life::Alive {
+            true => self.set(now, &watched.node, Life::Suspect, SuspicionCause::Broken),
+            false => self.schedule(&watched.node),
+        }
     }
 
     /// Nobody answered at a member's address, which was dialed at `since`; with `refused`, its host says that nobody
@@ -308,8 +315,13 @@ impl Liveness {
             return self.on_withdrawn(cx.now.mono, doubter, node);
         }
         let member = self.member(cx.now.mono, node);
-        let void = suspicion.of < member.known || matches!(member.state, Life::Dead | Life::Left);
-        if !void && !self.is_linked(node) {
+        if suspicion.of < member.known || matches!(member.state, Life::Dead | Life::Left) {
+            return;
+        }
+        if self.is_linked(node) {
+            // Our link stands, but it may be the last to break: until the suspect has refuted, the word is kept.
+            self.trouble(cx.now.mono, node).doubts.insert(doubter.clone(), suspicion);
+        } else {
             let why = if suspicion.refused { SuspicionCause::Refused } else { SuspicionCause::Silent };
             self.take_doubt(cx.now.mono, doubter, node, suspicion, why);
         }
@@ -577,6 +589,26 @@ mod tests {
         assert_eq!(world.state("a"), Some(Life::Suspect));
         world.doubts("b", "a", 5, true);
         assert_eq!(world.state("a"), Some(Life::Dead));
+    }
+
+    #[test]
+    fn a_doubt_that_comes_before_our_own_link_breaks_counts_from_then_on() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.linked("a", 1);
+        world.doubts("b", "a", 5, true);
+        assert_eq!(world.state("a"), Some(Life::Alive), "our link stands");
+        world.cut(1);
+        assert_eq!(world.state("a"), Some(Life::Suspect), "what others say is all we know now");
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
+        assert_eq!(world.state("a"), Some(Life::Dead), "two doubt, and one was refused");
+        let mut world = World::new();
+        world.known("a", 5);
+        world.linked("a", 1);
+        world.doubts("b", "a", 5, true);
+        world.known("a", 6);
+        world.with(|live, cx| live.on_link_down(cx, LinkId(1), true));
+        assert_eq!(world.state("a"), Some(Life::Alive), "it has refuted that");
     }
 
     #[test]
