@@ -295,6 +295,7 @@ impl Cluster {
         self.undo_all();
         self.open_all();
         self.net.calm(&mut self.queue);
+        self.redirect_strangers();
         for m in 0..self.members.len() {
             self.members[m].paused_until = 0;
             self.members[m].dials_fail_until = 0;

@@ -147,6 +147,21 @@ impl Cluster {
         initial.values().flatten().filter(|id| *id != own).map(|id| format!("{id}:7400").into()).collect()
     }
 
+    /// A node that has met nobody yet, while all that it was told of have moved or are gone, can find nobody: somebody
+    /// gives it a good address and starts it again.
+    pub fn redirect_strangers(&mut self) {
+        let good = self.members[0].addr.clone();
+        for m in 0..self.members.len() {
+            let member = &self.members[m];
+            let known = &member.params.bootstrap;
+            let is_there = |at: &Addr| self.by_addr.get(at).is_some_and(|there| !self.members[*there].gone);
+            if member.disk.store().cluster.is_none() && !known.is_empty() && !known.iter().any(is_there) {
+                self.crash(m, true);
+                self.members[m].params.bootstrap = vec![good.clone()];
+            }
+        }
+    }
+
     /// Draws a data directory's identity.
     pub fn new_store(&mut self) -> StoreId {
         StoreId((u128::from(self.rng.bits()) << 64) | u128::from(self.rng.bits()))
@@ -175,7 +190,8 @@ impl Cluster {
         let (identity, recovered) = member.disk.recover();
         let verdict = self.oracles.acks.recovered(&member.id, member.disk.store());
         let now = member.clock.now(at);
-        let agreed: Vec<KeyedEntry> = recovered.bodies.iter().filter_map(|body| body.entries().ok()).flatten().collect();
+        let agreed: Vec<KeyedEntry> =
+            recovered.bodies.iter().filter_map(|body| body.entries().ok()).flatten().collect();
         member.node = Some(Node::recover(member.params.clone(), identity, recovered, seed, now));
         self.oracles.merges.reborn(m);
         let restored = self.restored(m, agreed);
