@@ -92,7 +92,10 @@ fn the_dead_are_seen_by_all_others_and_come_back() {
         assert!(0 < each && each <= last, "{report}");
     }
     let stopped = of(1)["each"]["p50_us"].as_u64().unwrap();
-    assert!(stopped > of(0)["each"]["p50_us"].as_u64().unwrap(), "silence tells later than a closed connection: {report}");
+    assert!(
+        stopped > of(0)["each"]["p50_us"].as_u64().unwrap(),
+        "silence tells later than a closed connection: {report}"
+    );
 }
 
 #[test]

@@ -247,9 +247,24 @@ fn rows(figures: &[Figure]) -> Rows {
 }
 
 const THRESHOLDS: &[&str] = &[
-    "p50", "p99", "max", "last_p50", "last_p99", "last_max", "killed_p50", "killed_p99", "killed_max",
-    "killed_last_p50", "killed_last_p99", "killed_last_max", "stopped_p50", "stopped_p99", "stopped_max",
-    "stopped_last_p50", "stopped_last_p99", "stopped_last_max",
+    "p50",
+    "p99",
+    "max",
+    "last_p50",
+    "last_p99",
+    "last_max",
+    "killed_p50",
+    "killed_p99",
+    "killed_max",
+    "killed_last_p50",
+    "killed_last_p99",
+    "killed_last_max",
+    "stopped_p50",
+    "stopped_p99",
+    "stopped_max",
+    "stopped_last_p50",
+    "stopped_last_p99",
+    "stopped_last_max",
 ];
 
 impl Figure {

@@ -183,7 +183,8 @@ impl Store {
     /// of their origins.
     pub fn with_fingerprints(&self, share: Share, wanted: &[u64]) -> Vec<(KeyRef<'_>, &Entry)> {
         let asked = |print: u64, entry: &Entry| share.includes(entry.scope) && wanted.binary_search(&print).is_ok();
-        let shelves = self.prints.origins_of(wanted).into_iter().filter_map(|origin| self.shelves.get_key_value(origin));
+        let shelves =
+            self.prints.origins_of(wanted).into_iter().filter_map(|origin| self.shelves.get_key_value(origin));
         let items = shelves.flat_map(|(origin, shelf)| shelf.iter().map(move |item| (origin, item)));
         let newest = items.filter(|(_, item)| asked(item.fingerprint, &item.entry));
         let mut found: Vec<(KeyRef<'_>, &Entry)> = newest.map(|(origin, item)| parts(origin, item)).collect();
