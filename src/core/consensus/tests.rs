@@ -398,3 +398,33 @@ fn a_deposed_leader_that_has_learned_of_a_later_commit_takes_late_answers_for_no
     old.accepted_by("c");
     assert_eq!(old.group.hard().committed, Some(later));
 }
+
+#[test]
+fn a_leader_knows_what_each_of_the_others_holds() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.propose();
+    desk.accepted_by("b");
+    let committed = desk.group.hard().committed;
+    assert!(committed.is_some());
+    desk.answered_by("b", committed);
+    let holds = |desk: &Desk, name| desk.group.holds(&voter(name).node);
+    assert_eq!((holds(&desk, 'b'), holds(&desk, 'c')), (committed, None));
+    assert_eq!(Desk::new('a', "abc").group.holds(&voter('b').node), None, "who does not lead is told nothing");
+}
+
+#[test]
+fn what_is_held_back_for_the_disk_is_counted() {
+    let mut desk = Desk::new('a', "abc");
+    let group = desk.group.id().clone();
+    desk.now = desk.group.deadline();
+    desk.with(|group, cx, writes, _| group.on_deadline(cx, writes));
+    assert_eq!(desk.group.held(), 0, "a pre-vote writes nothing");
+    let (term, accepted) = (desk.group.hard().term.next(), desk.group.hard().accepted);
+    let vote = ElectionVote { group, term, voter: voter('b'), pre: true, granted: true, reason: None, accepted };
+    desk.with(|group, cx, writes, shelf| {
+        group.on_election_vote(cx, writes, shelf, &vote);
+        assert_eq!(group.held(), 2, "the two others are asked once its own vote is durable");
+    });
+    assert_eq!(desk.group.held(), 0);
+}
