@@ -8,7 +8,7 @@ use sensorctl::sim::cluster::{Report, run};
 use sensorctl::sim::crowd::{Crowd, DISK_US, Links};
 use sensorctl::sim::fault::Fault;
 use sensorctl::sim::oracles::Violation;
-use sensorctl::sim::scenario::{Load, Scenario, Timing};
+use sensorctl::sim::scenario::{Expect, Load, Scenario, Timing};
 use sensorctl::sim::swarm::{Cut, Plan};
 use sensorctl::sim::trace::Trace;
 
@@ -60,6 +60,20 @@ fn rules_hold_under_a_storm_of_faults() {
     }
     let on = stormy().faults;
     assert!(on.keys().all(|fault| struck.contains_key(fault)), "every kind of fault has struck: {struck:?}");
+}
+
+#[test]
+fn deaths_are_seen_in_time_wherever_somebody_dies() {
+    let expect = Expect { warm_up_s: 2.0, dead_within_ms: Some(2000.0), no_false_death: true, ..Expect::default() };
+    let faults = BTreeMap::from([(Fault::Crash, 0.3)]);
+    let scenario = Scenario { observers: 7, swarm: false, duration_s: 20.0, expect, faults, ..Scenario::default() };
+    let mut seen = 0;
+    for seed in 1..=3 {
+        let report = go(&scenario, seed);
+        assert_eq!(report.violation, None, "seed {seed}");
+        seen += report.spread.deaths_us.len();
+    }
+    assert!(seen > 20, "somebody died: {seen}");
 }
 
 #[test]
