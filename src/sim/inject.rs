@@ -342,7 +342,9 @@ impl Cluster {
             let away = 10_000_000 + rng.below(2_000_000) as u64;
             self.queue.after(away, What::Start { member: m });
         }
-        self.oracles.spread.deaths_expected -= pairs;
+        if self.counts_death_at(self.queue.now()) {
+            self.oracles.spread.deaths_expected -= pairs;
+        }
         true
     }
 

@@ -23,6 +23,11 @@ impl Cluster {
             && self.queue.now() >= self.warm_at
     }
 
+    /// True if whoever dies now, or died `then`, is to be seen dead by all others: not before all have met.
+    pub(crate) fn counts_death_at(&self, then: u64) -> bool {
+        self.phase == Phase::Faults && then >= self.warm_at
+    }
+
     /// Counts an update, or its arrival at another node.
     pub(super) fn follow(&mut self, m: usize, key: &Key, entry: &Entry) {
         let now = self.queue.now();
@@ -83,8 +88,8 @@ impl Cluster {
         let (now, counting) = (self.queue.now(), self.phase == Phase::Faults);
         let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
         if victim.node.is_none() {
-            if self.members[by].born > victim.died {
-                return; // It hears of what was before it.
+            if self.members[by].born > victim.died || !self.counts_death_at(victim.died) {
+                return; // It hears of what was before it, or before all had met.
             }
             self.oracles.spread.deaths_us.push(now - victim.died);
         } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {

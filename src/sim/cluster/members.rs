@@ -15,7 +15,6 @@ use crate::sim::cluster::Cluster;
 use crate::sim::disk::Disk;
 use crate::sim::fault::Fault;
 use crate::sim::oracles::{Actor, Verdict};
-use crate::sim::phases::Phase;
 use crate::sim::queue::What;
 
 /// In a cluster larger than this some judges look at some nodes only.
@@ -231,7 +230,7 @@ impl Cluster {
         });
         self.members[m].wake_at = u64::MAX;
         self.members[m].died = at;
-        if self.phase == Phase::Faults {
+        if self.counts_death_at(at) {
             let others = self.members.iter().filter(|member| member.node.is_some()).count();
             self.oracles.spread.deaths_expected += others as u64;
         }
