@@ -81,13 +81,22 @@ struct Trouble {
     refuted: u32,
     /// A suspect has been sought by ourselves: what it says may have been lost on its way to us.
     sought: bool,
+    /// When somebody doubted it last while we had a link to it; `NEVER` if nobody did.
+    kept: Mono,
     /// Under which instant it stands in `due`.
     due: Mono,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, sought: false, due: Mono::NEVER }
+        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, sought: false, kept: Mono::NEVER, due: Mono::NEVER }
+    }
+}
+
+impl Trouble {
+    /// When a broken link counts against its peer.
+    fn broken_at(&self) -> Mono {
+        self.broken.map_or(Mono::NEVER, |at| at + patience(self.refuted))
     }
 }
 
@@ -281,22 +290,31 @@ impl Liveness {
         }
         let suspicion = Suspicion { of: known, refused };
         self.facts.push(Fact::Publish { channel: system::suspect_channel(node), value: Value::of(&suspicion) });
-        self.take_doubt(now, own, node, suspicion, why);
+        self.take_doubt(now, own, node, suspicion, (why, true));
     }
 
-    fn take_doubt(&mut self, now: Mono, doubter: &NodeId, node: &NodeId, suspicion: Suspicion, why: SuspicionCause) {
+    /// With `at_once`, two that agree and of whom one was refused are enough for a death.
+    fn take_doubt(
+        &mut self,
+        now: Mono,
+        doubter: &NodeId,
+        node: &NodeId,
+        suspicion: Suspicion,
+        (why, at_once): (SuspicionCause, bool),
+    ) {
         let trouble = self.trouble(now, node);
         trouble.doubts.insert(doubter.clone(), suspicion);
         let agreed = trouble.doubts.len() > 1 && trouble.doubts.values().any(|doubt| doubt.refused);
         if self.state_of(node) == Some(Life::Alive) {
             self.set(now, node, Life::Suspect, why);
         }
-        if agreed && self.state_of(node) == Some(Life::Suspect) {
+        if agreed && at_once && self.state_of(node) == Some(Life::Suspect) {
             self.set(now, node, Life::Dead, why);
         }
     }
 
-    /// Somebody else doubts a member. `own` is who we are, and `known` the stamp of our newest `@node`.
+    /// Somebody else doubts a member. `own` is who we are, and the stamp of our newest `@node`. Unless we are `filled`,
+    /// what the suspect said since may still be on its way to us.
     pub fn on_suspicion(
         &mut self,
         cx: &mut Cx<'_>,
@@ -304,6 +322,7 @@ impl Liveness {
         doubter: &NodeId,
         node: &NodeId,
         suspicion: Suspicion,
+        filled: bool,
     ) {
         if node == own.0 {
             if own.1.is_some_and(|known| suspicion.of >= known) {
@@ -320,10 +339,13 @@ impl Liveness {
         }
         if self.is_linked(node) {
             // Our link stands, but it may be the last to break: until the suspect has refuted, the word is kept.
-            self.trouble(cx.now.mono, node).doubts.insert(doubter.clone(), suspicion);
+            let trouble = self.trouble(cx.now.mono, node);
+            trouble.doubts.insert(doubter.clone(), suspicion);
+            trouble.kept = cx.now.mono;
+            self.schedule(node);
         } else {
             let why = if suspicion.refused { SuspicionCause::Refused } else { SuspicionCause::Silent };
-            self.take_doubt(cx.now.mono, doubter, node, suspicion, why);
+            self.take_doubt(cx.now.mono, doubter, node, suspicion, (why, filled));
         }
     }
 
@@ -396,8 +418,36 @@ impl Liveness {
                 let timeout = self.params.liveness.suspicion_timeout;
                 member.since + if trouble.sought { timeout } else { timeout / 2 }
             }
-            Life::Alive => trouble.broken.map_or(Mono::NEVER, |at| at + patience(trouble.refuted)),
+            Life::Alive => trouble.broken_at().min(self.outlived_at(trouble)),
             Life::Dead | Life::Left => Mono::NEVER,
+        }
+    }
+
+    /// Whether a link that broke has not been made again in time.
+    fn is_overdue(&self, now: Mono, node: &NodeId) -> bool {
+        let trouble = self.members.get(node).and_then(|member| member.trouble.as_ref());
+        trouble.is_some_and(|trouble| trouble.broken_at() <= now)
+    }
+
+    /// When a link will have outlived what others doubt.
+    fn outlived_at(&self, trouble: &Trouble) -> Mono {
+        match trouble.kept {
+            Mono::NEVER => Mono::NEVER,
+            kept => kept + self.params.liveness.suspicion_timeout,
+        }
+    }
+
+    /// A link that stands is worth more than what others said long enough ago.
+    fn drop_outlived(&mut self, now: Mono, node: &NodeId) {
+        let is_linked = self.is_linked(node);
+        let Some(trouble) = self.members.get(node).and_then(|member| member.trouble.as_ref()) else { return };
+        if self.outlived_at(trouble) <= now
+            && let Some(trouble) = self.members.get_mut(node).and_then(|member| member.trouble.as_mut())
+        {
+            trouble.kept = Mono::NEVER;
+            if is_linked {
+                trouble.doubts.clear();
+            }
         }
     }
 
@@ -420,11 +470,14 @@ impl Liveness {
             if self.state_of(&node) == Some(Life::Suspect) {
                 self.seek_or_bury(now, &node);
             } else {
-                self.doubt(now, own, &node, SuspicionCause::Broken);
-                // Whoever is not doubted now is looked at again when the next dial fails.
-                let alive = self.members.get_mut(&node).filter(|member| member.state == Life::Alive);
-                if let Some(trouble) = alive.and_then(|member| member.trouble.as_mut()) {
-                    trouble.broken = None;
+                self.drop_outlived(now, &node);
+                if self.is_overdue(now, &node) {
+                    self.doubt(now, own, &node, SuspicionCause::Broken);
+                    // Whoever is not doubted now is looked at again when the next dial fails.
+                    let alive = self.members.get_mut(&node).filter(|member| member.state == Life::Alive);
+                    if let Some(trouble) = alive.and_then(|member| member.trouble.as_mut()) {
+                        trouble.broken = None;
+                    }
                 }
                 self.schedule(&node);
             }
@@ -483,6 +536,7 @@ mod tests {
         live: Liveness,
         now: Mono,
         fx: Vec<Effect>,
+        filled: bool,
     }
 
     fn name(text: &str) -> NodeId {
@@ -496,7 +550,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             let params = Params::new("lab", name("me"), RegionId::new("main").unwrap(), "me".into());
-            Self { live: Liveness::new(&params), now: Mono::from_micros(1), fx: Vec::new() }
+            Self { live: Liveness::new(&params), now: Mono::from_micros(1), fx: Vec::new(), filled: true }
         }
 
         fn with<T>(&mut self, act: impl FnOnce(&mut Liveness, &mut Cx<'_>) -> T) -> T {
@@ -549,8 +603,9 @@ mod tests {
 
         fn doubts(&mut self, doubter: &str, node: &str, of: u64, refused: bool) {
             let suspicion = Suspicion { of: stamp(of), refused };
+            let filled = self.filled;
             self.with(|live, cx| {
-                live.on_suspicion(cx, (&name("me"), Some(stamp(9))), &name(doubter), &name(node), suspicion);
+                live.on_suspicion(cx, (&name("me"), Some(stamp(9))), &name(doubter), &name(node), suspicion, filled);
             });
         }
     }
@@ -609,6 +664,49 @@ mod tests {
         world.known("a", 6);
         world.with(|live, cx| live.on_link_down(cx, LinkId(1), true));
         assert_eq!(world.state("a"), Some(Life::Alive), "it has refuted that");
+    }
+
+    #[test]
+    fn a_doubt_that_a_link_outlives_is_dropped() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.linked("a", 1);
+        // Of a word that it took back when its clock was set back: nothing that it says now refutes that.
+        world.doubts("b", "a", 7, true);
+        for _ in 0..8 {
+            world.pass(Duration::from_millis(500));
+            world.with(|live, cx| live.on_frame(cx, LinkId(1)));
+        }
+        let mut footprint = Footprint::default();
+        world.live.count(&mut footprint);
+        assert_eq!((world.state("a"), footprint.doubted), (Some(Life::Alive), 0));
+        world.with(|live, cx| live.on_link_down(cx, LinkId(1), true));
+        assert_eq!(world.state("a"), Some(Life::Alive));
+        world.live.take_facts();
+        world.linked("a", 2);
+        world.doubts("b", "a", 7, true);
+        world.with(|live, cx| live.on_link_down(cx, LinkId(2), true));
+        assert_eq!(world.state("a"), Some(Life::Suspect));
+        world.known("a", 8);
+        world.pass(SECONDS(10));
+        let said = world.live.take_facts().into_iter().any(|fact| matches!(fact, Fact::Publish { .. }));
+        assert!(!said && world.state("a") == Some(Life::Alive), "we have no doubt of our own");
+    }
+
+    #[test]
+    fn what_a_newcomer_is_filled_with_makes_nobody_dead_at_once() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.filled = false;
+        world.doubts("b", "a", 5, true);
+        world.doubts("c", "a", 5, true);
+        assert_eq!(world.state("a"), Some(Life::Suspect), "its newer word may be on its way");
+        world.known("a", 6);
+        assert_eq!(world.state("a"), Some(Life::Alive));
+        world.filled = true;
+        world.doubts("b", "a", 6, true);
+        world.doubts("c", "a", 6, true);
+        assert_eq!(world.state("a"), Some(Life::Dead));
     }
 
     #[test]

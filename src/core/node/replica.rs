@@ -216,7 +216,8 @@ impl Node {
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
                 let own = (&self.me.node, own.map(|entry| entry.stamp));
-                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone());
+                let filled = self.gossip.converged().is_some();
+                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), filled);
             }
             Meaning::Reading(_) | Meaning::Summary(_) | Meaning::Unknown => {}
         }
