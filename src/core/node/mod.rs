@@ -82,6 +82,8 @@ pub struct Node {
     /// Entries refused: how many, and whose the last was.
     refusals: BTreeMap<&'static str, (u64, NodeId)>,
     leave_due: Mono,
+    /// Compared with somebody since the start: what others hold is held.
+    filled: bool,
     /// When the state is next looked through for what is too old.
     age_due: Mono,
     /// What the proposed checkpoint's readings say to other regions, until it is committed.
@@ -128,6 +130,7 @@ impl Node {
             plan_due: Mono::ZERO,
             refusals: BTreeMap::new(),
             leave_due: Mono::NEVER,
+            filled: false,
             age_due: Mono::ZERO,
             summary: None,
             rng: rng.fork(),

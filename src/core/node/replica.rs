@@ -192,6 +192,7 @@ impl Node {
                 liveness::Fact::Seek { node } => self.gossip.want(cx.now.mono, &node),
             }
         }
+        self.filled = self.filled || (any && self.gossip.converged().is_some());
         any
     }
 
@@ -216,8 +217,7 @@ impl Node {
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
                 let own = (&self.me.node, own.map(|entry| entry.stamp));
-                let filled = self.gossip.converged().is_some();
-                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), filled);
+                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), self.filled);
             }
             Meaning::Reading(_) | Meaning::Summary(_) | Meaning::Unknown => {}
         }
