@@ -23,9 +23,12 @@ impl Cluster {
             && self.queue.now() >= self.warm_at
     }
 
-    /// True if whoever dies now, or died `then`, is to be seen dead by all others: not before all have met.
+    /// True if whoever dies now, or died `then`, is to be seen dead by all others while that is counted: not before all
+    /// have met, and not when there is no more time to see it.
     pub(crate) fn counts_death_at(&self, then: u64) -> bool {
-        self.phase == Phase::Faults && then >= self.warm_at
+        let scenario = &self.plan.scenario;
+        let seen_by = then + scenario.expect.dead_within_ms.map_or(0, |ms| (ms * 1e3) as u64);
+        self.phase == Phase::Faults && then >= self.warm_at && seen_by <= (scenario.duration_s * 1e6) as u64
     }
 
     /// Counts an update, or its arrival at another node.
