@@ -81,15 +81,15 @@ struct Trouble {
     refuted: u32,
     /// A suspect has been sought by ourselves: what it says may have been lost on its way to us.
     sought: bool,
-    /// When somebody doubted it last while we had a link to it; `NEVER` if nobody did.
-    kept: Mono,
+    /// When somebody doubted it last while we had a link to it.
+    kept: Option<Mono>,
     /// Under which instant it stands in `due`.
     due: Mono,
 }
 
 impl Default for Trouble {
     fn default() -> Self {
-        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, sought: false, kept: Mono::NEVER, due: Mono::NEVER }
+        Self { doubts: BTreeMap::new(), broken: None, refuted: 0, sought: false, kept: None, due: Mono::NEVER }
     }
 }
 
@@ -97,6 +97,11 @@ impl Trouble {
     /// When a broken link counts against its peer.
     fn broken_at(&self) -> Mono {
         self.broken.map_or(Mono::NEVER, |at| at + patience(self.refuted))
+    }
+
+    /// When a link will have outlived what others doubt, after the time that a suspect has to refute.
+    fn outlived_at(&self, timeout: Duration) -> Mono {
+        self.kept.map_or(Mono::NEVER, |at| at + timeout)
     }
 }
 
@@ -341,7 +346,7 @@ impl Liveness {
             // Our link stands, but it may be the last to break: until the suspect has refuted, the word is kept.
             let trouble = self.trouble(cx.now.mono, node);
             trouble.doubts.insert(doubter.clone(), suspicion);
-            trouble.kept = cx.now.mono;
+            trouble.kept = Some(cx.now.mono);
             self.schedule(node);
         } else {
             let why = if suspicion.refused { SuspicionCause::Refused } else { SuspicionCause::Silent };
@@ -418,7 +423,7 @@ impl Liveness {
                 let timeout = self.params.liveness.suspicion_timeout;
                 member.since + if trouble.sought { timeout } else { timeout / 2 }
             }
-            Life::Alive => trouble.broken_at().min(self.outlived_at(trouble)),
+            Life::Alive => trouble.broken_at().min(trouble.outlived_at(self.params.liveness.suspicion_timeout)),
             Life::Dead | Life::Left => Mono::NEVER,
         }
     }
@@ -429,22 +434,12 @@ impl Liveness {
         trouble.is_some_and(|trouble| trouble.broken_at() <= now)
     }
 
-    /// When a link will have outlived what others doubt.
-    fn outlived_at(&self, trouble: &Trouble) -> Mono {
-        match trouble.kept {
-            Mono::NEVER => Mono::NEVER,
-            kept => kept + self.params.liveness.suspicion_timeout,
-        }
-    }
-
     /// A link that stands is worth more than what others said long enough ago.
     fn drop_outlived(&mut self, now: Mono, node: &NodeId) {
-        let is_linked = self.is_linked(node);
-        let Some(trouble) = self.members.get(node).and_then(|member| member.trouble.as_ref()) else { return };
-        if self.outlived_at(trouble) <= now
-            && let Some(trouble) = self.members.get_mut(node).and_then(|member| member.trouble.as_mut())
-        {
-            trouble.kept = Mono::NEVER;
+        let (is_linked, timeout) = (self.is_linked(node), self.params.liveness.suspicion_timeout);
+        let trouble = self.members.get_mut(node).and_then(|member| member.trouble.as_mut());
+        if let Some(trouble) = trouble.filter(|trouble| trouble.outlived_at(timeout) <= now) {
+            trouble.kept = None;
             if is_linked {
                 trouble.doubts.clear();
             }
