@@ -91,11 +91,8 @@ fn the_dead_are_seen_by_all_others_and_come_back() {
         let (each, last) = (figure["each"]["p50_us"].as_u64().unwrap(), figure["last"]["max_us"].as_u64().unwrap());
         assert!(0 < each && each <= last, "{report}");
     }
-    let stopped = of(1)["each"]["p50_us"].as_u64().unwrap();
-    assert!(
-        stopped > of(0)["each"]["p50_us"].as_u64().unwrap(),
-        "silence tells later than a closed connection: {report}"
-    );
+    // A stopped process keeps its connections: it has to be silent for `silence_max`, less one keepalive on its way.
+    assert!(of(1)["each"]["p50_us"].as_u64().unwrap() >= 1_500_000, "{report}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `bench death`: how long until every other node knows that one is gone, killed or stopped.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -178,60 +178,50 @@ impl Cluster {
             How::Stopped => self.crew.signal(victim, libc::SIGSTOP)?,
         }
         let died = Mark::Died { node: name(victim) };
-        let times = self.said_by_all(victim, &died).await?.into_iter().map(|at| at.saturating_sub(begun)).collect();
+        let seen = self.said_by_all(victim, &died, BTreeMap::new()).await?;
+        let mut back = BTreeMap::new();
         let alive = Mark::Alive { node: name(victim) };
         match how {
-            How::Killed => {
-                let mut seen = BTreeSet::new();
-                self.crew.restart(&[victim], &mut |told| seen.extend(said(&told, &alive))).await?;
-                self.wait_for(victim, &alive, seen).await?;
-            }
-            How::Stopped => {
-                self.crew.signal(victim, libc::SIGCONT)?;
-                self.wait_for(victim, &alive, BTreeSet::new()).await?;
-            }
+            How::Killed => self.crew.restart(&[victim], &mut |told| back.extend(said(&told, &alive))).await?,
+            How::Stopped => self.crew.signal(victim, libc::SIGCONT)?,
         }
-        Ok(times)
+        self.said_by_all(victim, &alive, back).await?;
+        Ok(seen.into_values().map(|at| at.saturating_sub(begun)).collect())
     }
 
-    /// When each of the others first said so, by the machine's clock in µs.
-    async fn said_by_all(&mut self, victim: usize, what: &Mark) -> Result<Vec<u64>, CliError> {
-        let (mut seen, mut times) = (BTreeSet::new(), Vec::new());
-        while seen.len() + 1 < self.crew.plan().nodes {
-            let (_, told) = self.next(victim, what, seen.len()).await?;
-            if let Told::Marked { place, at_us, mark } = told
-                && mark == *what
-                && place != victim
-                && seen.insert(place)
-            {
-                times.push(at_us);
+    /// Waits until all others have said so: when each did, by its place and the machine's clock in µs. Some `have` already.
+    async fn said_by_all(&mut self, victim: usize, what: &Mark, have: Said) -> Result<Said, CliError> {
+        let (others, mut all) = (self.crew.plan().nodes - 1, have);
+        let listening = async {
+            while all.keys().filter(|place| **place != victim).count() < others {
+                let (_, told) = self.crew.next(PATIENCE).await?;
+                if let Some((place, at_us)) = said(&told, what) {
+                    all.entry(place).or_insert(at_us);
+                }
+            }
+            Ok(())
+        };
+        // Members go on telling of other things: silence is not what ends this.
+        let heard = tokio::time::timeout(PATIENCE, listening).await;
+        all.remove(&victim);
+        match heard {
+            Ok(heard) => heard.map(|()| all),
+            Err(_) => {
+                let word = if matches!(what, Mark::Died { .. }) { "dead" } else { "back" };
+                let (told, victim) = (all.len(), name(victim));
+                Err(CliError::unreachable(format!("{told} of {others} nodes said in a minute that {victim} is {word}")))
             }
         }
-        Ok(times)
-    }
-
-    /// Waits until all others have said so; `seen` have already.
-    async fn wait_for(&mut self, victim: usize, what: &Mark, mut seen: BTreeSet<usize>) -> Result<(), CliError> {
-        seen.remove(&victim);
-        while seen.len() + 1 < self.crew.plan().nodes {
-            let (_, told) = self.next(victim, what, seen.len()).await?;
-            seen.extend(said(&told, what).filter(|place| *place != victim));
-        }
-        Ok(())
-    }
-
-    async fn next(&mut self, victim: usize, what: &Mark, seen: usize) -> Result<(usize, Told), CliError> {
-        let word = if matches!(what, Mark::Died { .. }) { "dead" } else { "back" };
-        self.crew.next(PATIENCE).await.map_err(|_| {
-            CliError::unreachable(format!("{seen} nodes said that {} is {word}, and nobody else does", name(victim)))
-        })
     }
 }
 
-/// Who says this, if that is what is told.
-fn said(told: &Told, what: &Mark) -> Option<usize> {
+/// Who said something, by its place, and when.
+type Said = BTreeMap<usize, u64>;
+
+/// Who says this and when, if that is what is told.
+fn said(told: &Told, what: &Mark) -> Option<(usize, u64)> {
     match told {
-        Told::Marked { place, mark, .. } if mark == what => Some(*place),
+        Told::Marked { place, at_us, mark } if mark == what => Some((*place, *at_us)),
         _ => None,
     }
 }

@@ -92,7 +92,7 @@ impl Cluster {
         let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
         if victim.node.is_none() {
             if self.members[by].born > victim.died || !self.counts_death_at(victim.died) {
-                return; // It hears of what was before it, or before all had met.
+                return; // It hears of what was before it, or of what is not counted.
             }
             self.oracles.spread.deaths_us.push(now - victim.died);
         } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
