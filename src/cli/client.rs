@@ -16,6 +16,9 @@ pub const DEFAULT_API: &str = "127.0.0.1:7501";
 /// How long a node may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Addresses that are named when none of them answers.
+const FAILURES_SHOWN: usize = 5;
+
 /// Whom to ask.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -104,6 +107,11 @@ impl Client {
             Some(name) => format!("`sensorctl cluster status --name {name}` shows its processes"),
             None => "is it running? Say --node HOST:PORT to ask another, or `sensorctl cluster start`".to_owned(),
         };
+        let more = failures.len().saturating_sub(FAILURES_SHOWN);
+        failures.truncate(FAILURES_SHOWN);
+        if more > 0 {
+            failures.push(format!("and {more} more that do not answer"));
+        }
         Err(CliError::unreachable(failures.join("\n")).hint(hint))
     }
 

@@ -43,7 +43,7 @@ pub fn run(_: &Context, args: NodeArgs) -> Result<(), CliError> {
 }
 
 async fn serve(config: NodeConfig) -> Result<(), CliError> {
-    let mut gateway = Gateway::start(config).await.map_err(|error| match error {
+    let mut gateway = Gateway::start(config, None).await.map_err(|error| match error {
         StartError::Listen(_) | StartError::Open(_) => CliError::failed(chain(&error)),
     })?;
     let node = gateway.node.clone();

@@ -11,6 +11,15 @@ use crate::core::ledger::document::PROTOCOL_VERSION;
 use crate::core::state::entry::Scope;
 use crate::core::state::system::Addr;
 
+/// Nodes that one machine runs as it would run few.
+pub const CROWD: usize = 100;
+
+/// How many times as long everything that each node does by itself may take where so many share one machine: what it
+/// does for more than a [`CROWD`], it does later for each.
+pub const fn patience(nodes: usize) -> u32 {
+    if nodes < CROWD { 1 } else { (nodes / CROWD) as u32 }
+}
+
 /// A node's parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Params {
@@ -134,6 +143,19 @@ impl Default for LivenessParams {
             keepalive_interval: Duration::from_millis(500),
             silence_max: Duration::from_secs(2),
             suspicion_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl LivenessParams {
+    /// The defaults of one among so many nodes on one machine.
+    pub fn of_crowd(nodes: usize) -> Self {
+        let times = patience(nodes);
+        let Self { keepalive_interval, silence_max, suspicion_timeout } = Self::default();
+        Self {
+            keepalive_interval: keepalive_interval * times,
+            silence_max: silence_max * times,
+            suspicion_timeout: suspicion_timeout * times,
         }
     }
 }

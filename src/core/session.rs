@@ -173,6 +173,11 @@ impl Sessions {
         self.links.get(&link)?.peer.as_ref().map(|hello| &hello.node)
     }
 
+    /// True if the peer on `link` may still say who it is.
+    pub fn awaits_hello(&self, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.state == State::Greeting)
+    }
+
     /// All peers in use, by name.
     pub fn peers(&self) -> Vec<NodeId> {
         self.in_use.keys().cloned().collect()

@@ -116,6 +116,9 @@ pub struct RegionView {
     pub voters: Vec<Voter>,
     /// Who votes for it at the top.
     pub top_voters: Vec<Voter>,
+    /// Live observers by its leader's word, at its newest checkpoint; of the own region, and of one that has said nothing,
+    /// `None`.
+    pub observers: Option<u64>,
 }
 
 /// A committed checkpoint in short.

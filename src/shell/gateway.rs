@@ -16,8 +16,8 @@ use crate::shell::fusion::{Fuser, Watcher};
 use crate::shell::http::{self, Api};
 use crate::shell::runtime::{self, NodeHandle, Start, StopError};
 use crate::shell::sensors;
-use crate::shell::storage::{OpenError, Storage};
-use crate::shell::transport::{ListenError, listen};
+use crate::shell::storage::{Depth, OpenError, Storage};
+use crate::shell::transport::{ListenError, Listener, MemoryNet, listen};
 
 /// Batches of readings that may wait for the node.
 const SENSED_MAX: usize = 1024;
@@ -33,6 +33,14 @@ pub enum StartError {
     Open(#[from] OpenError),
 }
 
+/// What the gateways of one process have in common.
+pub struct Together {
+    /// Links those of its nodes that are on it; others are linked over TCP.
+    pub net: MemoryNet,
+    /// How far their stores write.
+    pub depth: Depth,
+}
+
 /// A running gateway.
 pub struct Gateway {
     /// Its node.
@@ -44,18 +52,21 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Takes the ports, opens the store, and starts everything.
+    /// Takes the ports, opens the store, and starts everything. What nodes of one process have in
+    /// common is `together`.
     ///
     /// # Errors
     /// [`StartError`] says what to do.
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let listener = listen("peer", &config.listen).await?;
+    pub async fn start(config: NodeConfig, together: Option<&Together>) -> Result<Self, StartError> {
+        let tcp = listen("peer", &config.listen).await?;
+        let memory = together.map(|all| all.net.listen(config.params.addr.clone()));
+        let listener = Listener { tcp: Some(tcp), memory };
         let api_listener = match &config.api_listen {
             Some(addr) => Some(listen("API", addr).await?),
             None => None,
         };
         let opened = match &config.data_dir {
-            Some(dir) => Storage::open(dir)?,
+            Some(dir) => Storage::open_to(dir, together.map_or(Depth::Disk, |all| all.depth))?,
             None => Storage::in_memory(),
         };
         let set_aside = opened.set_aside.clone();
@@ -71,7 +82,7 @@ impl Gateway {
         let (node, task) = runtime::start(Start {
             params: config.params,
             clock,
-            listener: listener.into(),
+            listener,
             opened,
             seed: chance::seed(),
             observer: None,

@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cli::bench::member::{self, Member};
-use crate::cli::bench::plan::{self, CROWD, ClusterPlan, NodePlan, Order, Told, name};
+use crate::cli::bench::plan::{self, ClusterPlan, NodePlan, Order, Told, name};
 use crate::cli::error::CliError;
+use crate::core::params::CROWD;
 use crate::shell::transport::MemoryNet;
 
 /// How long a member may take to answer an order, beyond the time that the order itself takes.

@@ -12,15 +12,13 @@ use tokio::sync::mpsc;
 
 use crate::cli::bench::flood::Flooded;
 use crate::cli::bench::mark::Mark;
-use crate::cli::bench::plan::{
-    CHANNEL, CROWD, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place,
-};
+use crate::cli::bench::plan::{CHANNEL, ClusterPlan, NodePlan, Notes, Order, Schedule, Share, Told, Traffic, place};
 use crate::cli::bench::raw;
 use crate::cli::error::CliError;
 use crate::cli::pace;
 use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::message::Message;
-use crate::core::params::Params;
+use crate::core::params::{CROWD, LivenessParams, Params};
 use crate::core::reading::{NOTE_BYTES_MAX, Reading};
 use crate::core::state::system;
 use crate::core::time::Wall;
@@ -174,14 +172,7 @@ impl Member {
             if let Some(degree) = cluster.degree {
                 params.gossip.overlay_degree = degree;
             }
-            // What one machine does for more, it does later for each.
-            for patience in [
-                &mut params.liveness.keepalive_interval,
-                &mut params.liveness.silence_max,
-                &mut params.liveness.suspicion_timeout,
-            ] {
-                *patience *= (cluster.nodes / CROWD).max(1) as u32;
-            }
+            params.liveness = LivenessParams::of_crowd(cluster.nodes);
             peers.push(addr);
             self.bound.push((plan, listener, params));
         }
@@ -194,7 +185,7 @@ impl Member {
     async fn listen(&self, plan: &NodePlan) -> Result<(Listener, String), CliError> {
         if let Some(net) = &self.memory {
             let addr = plan.id();
-            return Ok((Listener::Memory(net.listen(addr.as_str().into())), addr));
+            return Ok((net.listen(addr.as_str().into()).into(), addr));
         }
         let listener = TcpListener::bind(&plan.listen).await?;
         let addr = listener.local_addr()?.to_string();

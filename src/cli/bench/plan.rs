@@ -11,9 +11,6 @@ use crate::core::rng::Rng;
 
 /// The channel that is written and timed.
 pub const CHANNEL: &str = "bench";
-/// Nodes that one machine runs as it would run few. More than this know a few others at first and not the voters, join
-/// by so many, and have patience with each other in proportion.
-pub const CROWD: usize = 100;
 
 /// What a member is told to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]

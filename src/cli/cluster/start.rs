@@ -1,5 +1,6 @@
 //! `sensorctl cluster start`: from nothing to a healthy cluster, shown while it lives.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,15 +18,21 @@ use crate::cli::home::{LocalCluster, LocalNode, ProcessRef, write_json};
 use crate::cli::node::terminated;
 use crate::cli::output::duration_ms;
 use crate::cli::status;
+use crate::core::id::RegionId;
+use crate::core::params::CROWD;
+use crate::core::view::{Liveness, MemberView, View};
 use crate::shell::config::{ClusterConfig, NodeConfig, Overrides, SourceConfig};
-use crate::shell::gateway::Gateway;
+use crate::shell::gateway::{Gateway, Together};
 use crate::shell::http::model::Status;
+use crate::shell::storage::Depth;
 use crate::shell::telemetry::{self, LogFormat};
+use crate::shell::transport::MemoryNet;
 
 /// How long a cluster may take to become healthy.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// Files of a node that shares its process with its peers: its store, two listeners, and both ends of its links.
-const FILES_PER_NODE: u64 = 32;
+/// Files of a node that shares its process with its peers, so that no link is a socket: its store, two listeners, and
+/// clients.
+const FILES_PER_NODE: u64 = 8;
 /// Time between looks while it starts, and while it runs.
 const START_LOOK: Duration = Duration::from_millis(50);
 const LIVE_LOOK: Duration = Duration::from_secs(1);
@@ -276,17 +283,36 @@ async fn processes(cluster: &LocalCluster, detach: bool) -> Result<(), CliError>
 async fn in_process(cluster: &LocalCluster, config: &ClusterConfig) -> Result<(), CliError> {
     telemetry::init("warn", LogFormat::Text).map_err(CliError::failed)?;
     allow_files(FILES_PER_NODE * cluster.nodes.len() as u64 + 256)?;
-    let mut gateways = Vec::new();
-    for (i, node) in cluster.nodes.iter().enumerate() {
+    let crowded = cluster.nodes.len() > CROWD;
+    let depth = if crowded { Depth::System } else { Depth::Disk };
+    let together = Together { net: MemoryNet::beside_tcp(), depth };
+    let mut gateways: Vec<Gateway> = Vec::new();
+    // Voters found the cluster; the others join by so many as the machine can take at once.
+    let (voters, others): (Vec<usize>, Vec<usize>) = (0..cluster.nodes.len()).partition(|i| config.nodes[*i].voter);
+    let bar = ProgressBar::new(cluster.nodes.len() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30.green} starting nodes, {pos} of {len}").expect("the template is valid"),
+    );
+    for (nth, i) in voters.iter().chain(&others).copied().enumerate() {
+        let joined = nth.checked_sub(voters.len()).filter(|_| crowded);
+        if joined.is_some_and(|joined| joined.is_multiple_of(CROWD)) {
+            tokio::select! {
+                () = acquainted(&gateways) => {}
+                () = terminated() => return Err(CliError::silent(Kind::Interrupted)),
+            }
+        }
+        bar.set_position(nth as u64);
+        let node = &cluster.nodes[i];
         let text = config.node_toml(i, &node.dir.join("data"));
         let parsed = NodeConfig::parse(&text, &node.id, &Overrides::default());
         let parsed = parsed.map_err(|error| CliError::new(Kind::Config, error.to_string()))?;
-        let started = Gateway::start(parsed).await;
+        let started = Gateway::start(parsed, Some(&together)).await;
         gateways.push(started.map_err(|error| CliError::failed(crate::cli::error::chain(&error)))?);
         let pid = std::process::id();
         let began = crate::cli::cluster::process::start_time(pid).unwrap_or_default();
         write_json(&node.pid_file(), &ProcessRef { pid, started: began })?;
     }
+    bar.finish_and_clear();
     let mut nobody_dies_alone = || None;
     let status = tokio::select! {
         status = healthy(cluster, &mut nobody_dies_alone) => status?,
@@ -306,6 +332,30 @@ async fn in_process(cluster: &LocalCluster, config: &ClusterConfig) -> Result<()
     Ok(())
 }
 
+/// Waits until each of these knows all others of its region, and a checkpoint; not for ever, for some may have no peers
+/// that are up yet.
+async fn acquainted(gateways: &[Gateway]) {
+    let mut regions: BTreeMap<&RegionId, usize> = BTreeMap::new();
+    for gateway in gateways {
+        *regions.entry(&gateway.node.params().region).or_default() += 1;
+    }
+    let look = async {
+        // A look costs a node time that grows with its members.
+        let mut looks = tokio::time::interval(Duration::from_millis(10 + gateways.len() as u64 / 5));
+        for gateway in gateways {
+            let region = &gateway.node.params().region;
+            let known = |view: &View| {
+                let alive = |member: &&MemberView| member.region == *region && member.liveness == Liveness::Alive;
+                view.members.iter().filter(alive).count() >= regions[region] && view.group.checkpoint.is_some()
+            };
+            while gateway.node.view().await.is_ok_and(|view| !known(&view)) {
+                looks.tick().await;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(START_PATIENCE, look).await;
+}
+
 /// Waits until a leader stands and the first checkpoint is committed, showing how far it has come.
 async fn healthy(cluster: &LocalCluster, dead: &mut impl FnMut() -> Option<String>) -> Result<Status, CliError> {
     let nodes = cluster.nodes.len() as u64;
@@ -314,7 +364,7 @@ async fn healthy(cluster: &LocalCluster, dead: &mut impl FnMut() -> Option<Strin
     let client = client(cluster);
     let mut last = "no node answers yet".to_owned();
     let look = async {
-        let mut ticks = tokio::time::interval(START_LOOK);
+        let mut ticks = tokio::time::interval(START_LOOK + Duration::from_millis(nodes));
         loop {
             ticks.tick().await;
             if let Some(why) = dead() {
@@ -324,7 +374,8 @@ async fn healthy(cluster: &LocalCluster, dead: &mut impl FnMut() -> Option<Strin
                 bar.set_message("starting nodes");
                 continue;
             };
-            let alive = status.nodes.iter().filter(|node| node.liveness == "alive").count() as u64;
+            // A node knows those of other regions by their leaders' word where what they say stays there.
+            let alive: u64 = status.regions.iter().map(|region| region.alive).sum();
             let committed = status.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.index >= 1);
             bar.set_position(alive + u64::from(status.leader.is_some()) + u64::from(committed));
             bar.set_message(match (&status.leader, committed) {

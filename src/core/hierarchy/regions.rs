@@ -183,7 +183,14 @@ mod tests {
     fn checkpoint(name: &str, index: u64, at_ms: u64) -> CheckpointRef {
         let counts = Counts { nodes: 1, readings: 2 };
         let taken_at = Hlc::new(Wall::from_millis(at_ms), 0);
-        CheckpointRef { region: region(name), index: Index(index), hash: Hash::of(b"x"), taken_at, counts }
+        CheckpointRef {
+            region: region(name),
+            index: Index(index),
+            hash: Hash::of(b"x"),
+            taken_at,
+            counts,
+            observers: 0,
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ impl Leader {
     /// Proposes a document that names every region's checkpoint.
     fn propose(&mut self, regions: usize, ahead: u64) {
         let all = (0..regions).map(|r| checkpoint(r, regions, ahead)).map(|at| {
-            let CheckpointRef { region, index, hash, taken_at, counts } = at;
+            let CheckpointRef { region, index, hash, taken_at, counts, .. } = at;
             (region, RegionCheckpoint { index, hash, taken_at, counts, stale_ms: None })
         });
         let time = Hlc::new(Wall::from_millis(1_700_000_000_000 + 5_000 * ahead), 2);
@@ -184,6 +184,7 @@ fn checkpoint(n: usize, regions: usize, ahead: u64) -> CheckpointRef {
         hash: Hash::of(format!("{n} {ahead}").as_bytes()),
         taken_at: Hlc::new(Wall::from_millis(1_700_000_000_000 + 5_000 * ahead - age_ms), 1),
         counts: Counts { nodes: 100, readings: 1_000 },
+        observers: 97,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::state::entry::Value;
 use crate::core::state::system::{self, CheckpointRef, LeaderClaim};
+use crate::core::time::Mono;
 
 /// How often a leader looks whether its voters should change.
 pub(super) const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -177,13 +178,23 @@ impl Node {
         if self.is_leader() {
             let (region, header) = (self.params.region.clone(), document.header());
             let (taken_at, counts) = (header.taken_at.time, header.counts);
-            let checkpoint = CheckpointRef { region, index: position.index, hash: position.hash, taken_at, counts };
+            let Position { index, hash } = position;
+            let observers = self.observers_alive(cx.now.mono);
+            let checkpoint = CheckpointRef { region, index, hash, taken_at, counts, observers };
             self.note_checkpoint(&checkpoint);
             let mut news = vec![(system::channel(system::CHECKPOINT), Value::of(&checkpoint))];
             news.extend(self.take_summary());
             self.publish_together(cx, news);
             self.say_region(cx, position.index);
         }
+    }
+
+    /// Live nodes of our region that do not vote there.
+    fn observers_alive(&self, now: Mono) -> u64 {
+        let voters = self.group.as_ref().map(|group| group.voters());
+        let votes = |member: &Member| voters.as_ref().is_some_and(|voters| voters.contains(&member.voter));
+        let members = self.members_of_region(now);
+        members.iter().filter(|member| member.alive && !votes(member)).count() as u64
     }
 
     /// Nodes of other regions: their readings stand in their own region's checkpoints.

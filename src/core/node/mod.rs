@@ -289,7 +289,11 @@ impl Node {
             _ => {}
         }
         let Some(from) = self.sessions.name_on(link).cloned() else {
-            return cx.notice(Notice::Rejected { link, why: format!("{} before HELLO", message.type_name()) });
+            // What was under way on a link that has been given up is dropped with it.
+            if self.sessions.awaits_hello(link) {
+                cx.notice(Notice::Rejected { link, why: format!("{} before HELLO", message.type_name()) });
+            }
+            return;
         };
         match message {
             // A store that is joining reads the genesis from a link that is not in use yet.

@@ -83,6 +83,7 @@ impl Node {
             checkpoint: own.checkpoint,
             voters: own.voters,
             top_voters: Vec::new(),
+            observers: None,
         };
         let Some(hierarchy) = &self.hierarchy else { return vec![own] };
         let present = hierarchy.group().voters();
@@ -105,6 +106,7 @@ impl Node {
                 checkpoint,
                 voters: said.voters(region).unwrap_or(voters).iter().cloned().collect(),
                 top_voters,
+                observers: said.checkpoint(region).map(|known| known.observers),
             }
         };
         present.regions().iter().map(view).collect()

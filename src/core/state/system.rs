@@ -71,6 +71,9 @@ pub struct CheckpointRef {
     /// How much it covers.
     #[serde(default)]
     pub counts: Counts,
+    /// Live observers of the region, as its leader saw them then: where readings stay in their region nobody else does.
+    #[serde(default)]
+    pub observers: u64,
 }
 
 /// `@voters`: who votes in the writer's region by its newest committed checkpoint that changed it. The top follows.

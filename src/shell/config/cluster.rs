@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::core::params::{CROWD, ConsensusParams, LivenessParams, patience};
 use crate::shell::config::duration::Span;
 use crate::shell::config::error::{self, Locator};
 use crate::shell::config::raw::RawNode;
@@ -126,7 +128,8 @@ impl ClusterConfig {
     }
 
     /// Regions of `each` nodes. Many nodes share one machine: they read a simulated sensor alone, as often as it can
-    /// take what all of them hold of it, and with several regions each keeps its readings.
+    /// take what all of them hold of it, and with several regions each keeps its readings. More than a [`CROWD`] have
+    /// patience with each other, and take checkpoints, in proportion.
     pub fn regions(name: &str, regions: &[String], each: usize) -> Self {
         let mut nodes = Vec::new();
         let total = regions.len() * each;
@@ -135,6 +138,22 @@ impl ClusterConfig {
         if many && regions.len() > 1 {
             let state = Table::from_iter([("scope".to_owned(), Value::from("region"))]);
             defaults.insert("state".to_owned(), state.into());
+        }
+        if total > CROWD {
+            let LivenessParams { keepalive_interval, silence_max, suspicion_timeout } = LivenessParams::of_crowd(total);
+            let timing = [
+                ("keepalive_interval", keepalive_interval),
+                ("silence_max", silence_max),
+                ("suspicion_timeout", suspicion_timeout),
+            ];
+            let span = |(name, time): (&str, Duration)| (name.to_owned(), Value::from(Span(time).to_string()));
+            defaults.insert("liveness".to_owned(), Table::from_iter(timing.map(span)).into());
+            let (own, top) = (ConsensusParams::default(), ConsensusParams::top());
+            for (section, interval) in [("consensus", own.checkpoint_interval), ("hierarchy", top.checkpoint_interval)]
+            {
+                let interval = span(("checkpoint_interval", interval * patience(total)));
+                defaults.insert(section.to_owned(), Table::from_iter([interval]).into());
+            }
         }
         let holders = if regions.len() > 1 { each } else { total };
         let interval = Span::millis(((total * holders) as u64 * 1_000 / HELD_A_SECOND).max(1_000));

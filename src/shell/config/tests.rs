@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::params::LivenessParams;
 
 fn error(text: &str) -> String {
     NodeConfig::parse(text, "node.toml", &Overrides::default()).map(|_| ()).unwrap_err().to_string()
@@ -179,7 +180,11 @@ fn many_nodes_on_one_machine_read_less_and_contact_few() {
     let (voter, one) = (node(&many, 450), node(&many, 455));
     assert_eq!((voter.params.bootstrap.len(), one.params.bootstrap.len(), one.sources.len()), (89, 10, 1));
     assert_eq!(one.params.scope, crate::core::state::entry::Scope::Region);
+    assert_eq!(one.params.liveness.silence_max, 9 * LivenessParams::default().silence_max, "as many times as crowds");
+    let intervals = [one.params.consensus.checkpoint_interval, one.params.top.checkpoint_interval];
+    assert_eq!(intervals.map(|interval| interval.as_secs()), [45, 90]);
     let few = node(&ClusterConfig::regions("few", &names[..3], 3), 0);
     assert_eq!((few.params.bootstrap.len(), few.sources.len()), (8, 2));
+    assert_eq!(few.params.liveness, LivenessParams::default());
     assert_eq!(few.params.scope, crate::core::state::entry::Scope::Global);
 }

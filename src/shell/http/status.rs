@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use crate::core::id::Voter;
+use crate::core::state::entry::Scope;
 use crate::core::time::{Now, Wall};
 use crate::core::view::{CheckpointView, Liveness, MemberView, RegionView, Role, View};
 use crate::shell::fusion::{Standing, Wanted};
@@ -27,7 +28,8 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Failu
     reasons.extend(own_reasons(&api, &view, now));
     let checkpoint = view.group.checkpoint.as_ref().map(|checkpoint| age(checkpoint, now.wall));
     let nodes: Vec<NodeStatus> = view.members.iter().map(|member| member_status(&api, &view, member, now)).collect();
-    let regions = view.regions.iter().map(|region| region_status(&view, region, now)).collect();
+    let regions =
+        view.regions.iter().map(|region| region_status(&view, region, api.node.params().scope, now)).collect();
     // The flat leader, or the top-level one.
     let agreed = view.top.as_ref().unwrap_or(&view.group);
     let checkpoint =
@@ -99,21 +101,25 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse,
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text))
 }
 
-fn region_status(view: &View, region: &RegionView, now: Now) -> RegionStatus {
+fn region_status(view: &View, region: &RegionView, scope: Scope, now: Now) -> RegionStatus {
     let there = || view.members.iter().filter(|member| member.region == region.id);
     let alive = |member: &&MemberView| member.liveness == Liveness::Alive;
     let votes = |member: &&MemberView| {
         region.voters.iter().any(|voter| voter.node == member.node && voter.store == member.store)
     };
+    let observers = there().filter(alive).filter(|member| !votes(member)).count() as u64;
+    // Where what observers say stays in their region, their leader's word is all there is.
+    let observers_alive = if scope == Scope::Region { region.observers.unwrap_or(observers) } else { observers };
+    let voters_alive = there().filter(alive).filter(votes).count() as u64;
     RegionStatus {
         id: region.id.to_string(),
         leader: region.leader.as_ref().map(ToString::to_string),
         term: region.term.get(),
         checkpoint: region.checkpoint.as_ref().map(|checkpoint| age(checkpoint, now.wall)),
-        alive: there().filter(alive).count() as u64,
+        alive: voters_alive + observers_alive,
         voters: region.voters.len() as u64,
-        voters_alive: there().filter(alive).filter(votes).count() as u64,
-        observers_alive: there().filter(alive).filter(|member| !votes(member)).count() as u64,
+        voters_alive,
+        observers_alive,
         lag_ms: None,
     }
 }

@@ -180,10 +180,7 @@ pub fn start(start: Start) -> (NodeHandle, JoinHandle<Result<StopReason, StopErr
         metrics: metrics.clone(),
         next_link: AtomicU64::new(1),
         frame_bytes_max: params.frame_bytes_max,
-        memory: match &listener {
-            Listener::Tcp(_) => None,
-            Listener::Memory(listener) => Some(listener.net().clone()),
-        },
+        memory: listener.memory.as_ref().map(|listener| listener.net().clone()),
         stopped: stopped.clone(),
     });
     let span = info_span!("node", id = %params.node);

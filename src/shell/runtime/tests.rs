@@ -5,7 +5,7 @@ use super::*;
 use crate::core::event::Ack;
 use crate::core::id::{Channel, NodeId, RegionId};
 use crate::core::reading::Reading;
-use crate::core::view::View;
+use crate::core::view::{Liveness, View};
 use crate::shell::storage::Storage;
 
 /// Long enough for a slow machine; nothing below waits for it when all is well.
@@ -18,6 +18,11 @@ struct Running {
 
 /// Nodes in this process, on ports that the machine chose.
 async fn cluster(names: &[&str]) -> Vec<Running> {
+    cluster_on(names, |_| None).await
+}
+
+/// The same, some of them on a net within the process.
+async fn cluster_on(names: &[&str], net: impl Fn(&str) -> Option<MemoryNet>) -> Vec<Running> {
     let mut listeners = Vec::new();
     for _ in names {
         listeners.push(transport::listen("peer", "127.0.0.1:0").await.unwrap());
@@ -33,7 +38,7 @@ async fn cluster(names: &[&str]) -> Vec<Running> {
         let start_with = Start {
             params,
             clock: Clock::default(),
-            listener: listener.into(),
+            listener: Listener { tcp: Some(listener), memory: net(names[i]).map(|net| net.listen(addrs[i].clone())) },
             opened: Storage::in_memory(),
             seed: i as u64,
             observer: None,
@@ -42,6 +47,23 @@ async fn cluster(names: &[&str]) -> Vec<Running> {
         Running { handle, task }
     });
     nodes.collect()
+}
+
+#[tokio::test]
+async fn nodes_of_one_process_are_linked_in_memory_and_with_others_over_tcp() {
+    let net = MemoryNet::beside_tcp();
+    let nodes = cluster_on(&["gw-1", "gw-2", "gw-3"], |name| (name != "gw-3").then(|| net.clone())).await;
+    let all = |view: &View| view.members.iter().filter(|member| member.liveness == Liveness::Alive).count() == 3;
+    for node in &nodes {
+        until(&node.handle, |view| committed(view, 1) && all(view)).await;
+    }
+    // Whoever has gone from the memory and from the network is refused on both.
+    nodes[1].handle.stop().await;
+    until(&nodes[0].handle, |view| !all(view)).await;
+    for node in nodes {
+        node.handle.stop().await;
+        node.task.await.unwrap().unwrap();
+    }
 }
 
 /// Looks at a node until `done` holds.

@@ -11,6 +11,7 @@ mod open;
 mod read;
 mod recover;
 mod tables;
+mod unsynced;
 mod write;
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use redb::Database;
 
 pub use guard::abort_on_panic;
-pub use open::{OpenError, Opened};
+pub use open::{Depth, OpenError, Opened};
 pub use read::ReadError;
 pub use recover::{RecoverError, Recovery};
 pub use write::{WriteError, Writer};

@@ -16,6 +16,7 @@ use crate::shell::chance;
 use crate::shell::storage::Storage;
 use crate::shell::storage::guard::guarded;
 use crate::shell::storage::tables::{self, Corrupt, seal, unseal};
+use crate::shell::storage::unsynced::Unsynced;
 
 /// Bytes of pages that a store keeps in memory.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
@@ -57,6 +58,16 @@ enum Trouble {
     Fatal(OpenError),
 }
 
+/// How far a write goes before it counts as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// To the disk: it survives the machine.
+    Disk,
+    /// To the operating system: it survives the process. For hundreds of nodes that share one machine, whose one disk
+    /// would have to wait for each of them, and which lose their power together.
+    System,
+}
+
 impl From<Corrupt> for Trouble {
     fn from(corrupt: Corrupt) -> Self {
         Self::Corrupt(corrupt.to_string())
@@ -71,16 +82,24 @@ impl Storage {
     /// # Errors
     /// [`OpenError`] if the directory is in use, not writable, full, or written by a newer version.
     pub fn open(dir: &Path) -> Result<Opened, OpenError> {
+        Self::open_to(dir, Depth::Disk)
+    }
+
+    /// The same, with writes that go only so far.
+    ///
+    /// # Errors
+    /// See [`Storage::open`].
+    pub fn open_to(dir: &Path, depth: Depth) -> Result<Opened, OpenError> {
         fs::create_dir_all(dir).map_err(|error| io_error(dir, error))?;
         let lock = Arc::new(lock(dir)?);
         let path = dir.join(STORE_FILE);
-        let taken = guarded(|| take_up(dir, &path, &lock));
+        let taken = guarded(|| take_up(dir, &path, depth, &lock));
         match taken.unwrap_or_else(|why| Err(Trouble::Corrupt(format!("reading it fails: {why}")))) {
             Ok(opened) => Ok(opened),
             Err(Trouble::Fatal(error)) => Err(error),
             Err(Trouble::Corrupt(why)) => {
                 let aside = set_aside(dir, &path, "corrupt").map_err(|error| io_error(dir, error))?;
-                match take_up(dir, &path, &lock) {
+                match take_up(dir, &path, depth, &lock) {
                     Ok(opened) => Ok(Opened { set_aside: Some((aside, why)), ..opened }),
                     Err(Trouble::Fatal(error)) => Err(error),
                     Err(Trouble::Corrupt(why)) => Err(OpenError::Store { dir: dir.to_owned(), why }),
@@ -228,8 +247,14 @@ pub(super) fn create(dir: &Path, path: &Path, lock: Option<Arc<File>>) -> Result
     }
 }
 
-fn take_up(dir: &Path, path: &Path, lock: &Arc<File>) -> Result<Opened, Trouble> {
-    let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+fn take_up(dir: &Path, path: &Path, depth: Depth, lock: &Arc<File>) -> Result<Opened, Trouble> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let db = match depth {
+        Depth::Disk => builder.create(path),
+        Depth::System => Unsynced::open(path).and_then(|file| builder.create_with_backend(file)),
+    };
+    let db = db.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => Trouble::Fatal(OpenError::InUse { dir: dir.to_owned() }),
         DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
             Trouble::Corrupt(error.to_string())

@@ -41,8 +41,15 @@ fn write(storage: &Storage, records: Vec<Record>) {
 
 #[test]
 fn a_store_gives_back_what_was_written() {
+    for depth in [Depth::Disk, Depth::System] {
+        gives_back_what_was_written(depth);
+    }
+}
+
+fn gives_back_what_was_written(depth: Depth) {
     let dir = tempfile::tempdir().unwrap();
-    let first = Storage::open(dir.path()).unwrap();
+    let first = Storage::open_to(dir.path(), depth).unwrap();
+    assert!(matches!(Storage::open(dir.path()), Err(OpenError::InUse { .. })));
     assert!(first.identity.fresh);
     let (key, kept) = entry().into_parts();
     let (body, _) = Body::of([(key.borrowed(), &kept)].into_iter());
@@ -57,7 +64,7 @@ fn a_store_gives_back_what_was_written() {
     let id = first.identity.id;
     drop(first);
 
-    let again = Storage::open(dir.path()).unwrap();
+    let again = Storage::open_to(dir.path(), depth).unwrap();
 
     assert_eq!((again.identity.id, again.identity.fresh), (id, false));
     assert!(again.set_aside.is_none());

@@ -26,17 +26,23 @@ pub enum ListenError {
     Refused { what: &'static str, addr: String, source: io::Error },
 }
 
-/// Where peers connect.
-pub enum Listener {
+/// Where peers connect: at least one of the two.
+pub struct Listener {
     /// A port of this machine.
-    Tcp(TcpListener),
+    pub tcp: Option<TcpListener>,
     /// An address within this process.
-    Memory(MemoryListener),
+    pub memory: Option<MemoryListener>,
 }
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
+        Self { tcp: Some(listener), memory: None }
+    }
+}
+
+impl From<MemoryListener> for Listener {
+    fn from(listener: MemoryListener) -> Self {
+        Self { tcp: None, memory: Some(listener) }
     }
 }
 
@@ -53,16 +59,20 @@ pub async fn listen(what: &'static str, addr: &str) -> Result<TcpListener, Liste
 
 /// Accepts peers until the task is dropped.
 pub async fn serve<S: Sink>(listener: Listener, sink: Arc<S>) {
-    match listener {
-        Listener::Tcp(listener) => serve_tcp(listener, sink).await,
-        Listener::Memory(mut listener) => loop {
-            let stream = listener.accept().await;
-            tokio::spawn(link::run_in_memory(stream, None, sink.clone()));
-        },
+    let Listener { tcp, memory } = listener;
+    tokio::join!(serve_tcp(tcp, &sink), serve_memory(memory, &sink));
+}
+
+async fn serve_memory<S: Sink>(listener: Option<MemoryListener>, sink: &Arc<S>) {
+    let Some(mut listener) = listener else { return };
+    loop {
+        let stream = listener.accept().await;
+        tokio::spawn(link::run_in_memory(stream, None, sink.clone()));
     }
 }
 
-async fn serve_tcp<S: Sink>(listener: TcpListener, sink: Arc<S>) {
+async fn serve_tcp<S: Sink>(listener: Option<TcpListener>, sink: &Arc<S>) {
+    let Some(listener) = listener else { return };
     let room = Arc::new(Semaphore::new(ACCEPTED_MAX));
     loop {
         let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");

@@ -11,10 +11,12 @@ use crate::core::state::system::Addr;
 /// Bytes that one direction of a connection holds before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// Addresses that exist in memory alone. Clones are the same net.
+/// Addresses within this process. Clones are the same net.
 #[derive(Clone, Default)]
 pub struct MemoryNet {
     ports: Arc<Mutex<HashMap<Addr, mpsc::UnboundedSender<DuplexStream>>>>,
+    /// Whoever has no address here is on the network.
+    beside_tcp: bool,
 }
 
 /// The accepting end of one address.
@@ -24,6 +26,16 @@ pub struct MemoryListener {
 }
 
 impl MemoryNet {
+    /// A net whose nodes are on the network too: those of other processes reach them, and are reached, over TCP.
+    pub fn beside_tcp() -> Self {
+        Self { beside_tcp: true, ..Self::default() }
+    }
+
+    /// Whether there is nobody but those who have an address here.
+    pub fn is_all(&self) -> bool {
+        !self.beside_tcp
+    }
+
     /// Takes an address; whoever had it before is reached no more.
     pub fn listen(&self, addr: Addr) -> MemoryListener {
         let (port, accepted) = mpsc::unbounded_channel();

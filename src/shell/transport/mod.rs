@@ -1,7 +1,7 @@
 //! Transport: TCP links that carry frames of a 4-byte big-endian length and one JSON object.
 //!
 //! Knows nothing of what messages mean, except that the first frame of a stranger must be a short HELLO.
-//! Many nodes of one process may do without sockets ([`MemoryNet`]); nothing else is different then.
+//! Many nodes of one process may do without sockets among themselves ([`MemoryNet`]); nothing else is different then.
 //! A peer that sends garbage, too much, or too slowly loses its connection, never more.
 //!
 //! Invariant: memory per link is bounded: one frame being read, and [`QUEUE_BYTES_MAX`] waiting to be sent.
@@ -54,7 +54,7 @@ pub trait Sink: Send + Sync + 'static {
     fn next_link(&self) -> LinkId;
     /// Largest frame, in bytes.
     fn frame_bytes_max(&self) -> usize;
-    /// Where dials go instead of to the network, if this node is on none.
+    /// Where dials go before they go to the network, or instead.
     fn memory(&self) -> Option<&MemoryNet>;
     /// Resolves when the node has stopped: its links end then.
     fn stopped(&self) -> impl Future<Output = ()> + Send;
@@ -64,10 +64,11 @@ pub trait Sink: Send + Sync + 'static {
 pub fn dial<S: Sink>(addr: Addr, sink: Arc<S>) {
     tokio::spawn(async move {
         if let Some(net) = sink.memory() {
-            return match net.connect(&addr) {
-                Some(stream) => link::run_in_memory(stream, Some(addr), sink).await,
-                None => sink.event(Event::DialFailed { addr, refused: true }).await,
-            };
+            match net.connect(&addr) {
+                Some(stream) => return link::run_in_memory(stream, Some(addr), sink).await,
+                None if net.is_all() => return sink.event(Event::DialFailed { addr, refused: true }).await,
+                None => {}
+            }
         }
         let connected = tokio::select! {
             connected = tokio::time::timeout(DIAL_PATIENCE, TcpStream::connect(&*addr)) => connected,

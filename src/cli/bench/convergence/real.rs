@@ -11,6 +11,7 @@ use crate::cli::bench::crew::{Crew, CrewPlan, Place};
 use crate::cli::bench::host;
 use crate::cli::bench::plan::{Order, Schedule, Share, Told, Traffic};
 use crate::cli::error::CliError;
+use crate::core::params::patience;
 use crate::shell::clock::machine_micros;
 
 /// How much is measured of each setting.
@@ -74,7 +75,7 @@ pub async fn measure(setting: Setting, effort: Effort, progress: &ProgressBar) -
         regions: setting.regions,
         place,
         voters,
-        checkpoint_ms: 5000,
+        checkpoint_ms: u64::from(patience(setting.nodes)) * 5000,
         top_checkpoint_ms: None,
         marks: false,
         background_ms: None,
