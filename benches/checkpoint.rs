@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use sensorctl::core::fusion::document::{Chosen, fuse_region, summarize};
 use sensorctl::core::fusion::params::Rules;
 use sensorctl::core::hlc::Hlc;
-use sensorctl::core::id::{Channel, NodeId, RegionId};
+use sensorctl::core::id::{Channel, Index, NodeId, RegionId};
 use sensorctl::core::ledger::body::Body;
 use sensorctl::core::ledger::difference;
 use sensorctl::core::reading::Reading;
@@ -60,7 +60,7 @@ fn checkpoint(c: &mut Criterion) {
     group.bench_function("estimates", |b| {
         b.iter(|| {
             let chosen = Chosen::of(refs(&after), &region, &rules);
-            (fuse_region(&chosen, WALL), summarize(&chosen, WALL))
+            (fuse_region(&chosen, WALL), summarize(&chosen, Index(1), WALL))
         });
     });
     group.bench_function("body: unpacked", |b| b.iter(|| black_box(&new).text()));

@@ -4,6 +4,7 @@ mod diff;
 mod export;
 mod latest;
 mod ls;
+mod recompute;
 mod show;
 mod verify;
 
@@ -74,18 +75,23 @@ impl Group {
         let Some(region) = self.group.as_deref().filter(|group| *group != "top") else { return Ok(client) };
         let region = region.strip_prefix("region:").unwrap_or(region);
         let status: Status = client.get("/v1/status", PATIENCE).await?;
-        if !status.regions.iter().any(|known| known.id == region) {
-            let known: Vec<&str> = status.regions.iter().map(|known| known.id.as_str()).collect();
-            return Err(CliError::usage(format!("there is no region {region}"))
-                .hint(format!("there are: {}; or say --group top", known.join(", "))));
-        }
-        let mut there: Vec<_> = status.nodes.iter().filter(|node| node.region == region).collect();
-        there.sort_by_key(|node| (node.liveness != "alive", node.id != status.answered_by));
-        let addrs: Vec<String> = there.iter().filter_map(|node| node.api.clone()).collect();
-        match addrs.is_empty() {
-            true => Err(CliError::unreachable(format!("no node of region {region} with an API is known"))),
-            false => Ok(client.asking(addrs)),
-        }
+        asking_region(&client, &status, region)
+    }
+}
+
+/// A client that asks nodes of a region.
+fn asking_region(client: &Client, status: &Status, region: &str) -> Result<Client, CliError> {
+    if !status.regions.iter().any(|known| known.id == region) {
+        let known: Vec<&str> = status.regions.iter().map(|known| known.id.as_str()).collect();
+        return Err(CliError::usage(format!("there is no region {region}"))
+            .hint(format!("there are: {}; or say --group top", known.join(", "))));
+    }
+    let mut there: Vec<_> = status.nodes.iter().filter(|node| node.region == region).collect();
+    there.sort_by_key(|node| (node.liveness != "alive", node.id != status.answered_by));
+    let addrs: Vec<String> = there.iter().filter_map(|node| node.api.clone()).collect();
+    match addrs.is_empty() {
+        true => Err(CliError::unreachable(format!("no node of region {region} with an API is known"))),
+        false => Ok(client.asking(addrs)),
     }
 }
 

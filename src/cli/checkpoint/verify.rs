@@ -7,14 +7,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::checkpoint::recompute::{Regions, estimates};
 use crate::cli::checkpoint::{Group, PATIENCE};
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, number, or_dash, text};
-use crate::core::fusion;
+use crate::core::fusion::document::verify_global;
 use crate::core::id::{GroupId, Hash, Index};
 use crate::core::ledger::document::Document;
-use crate::core::state::entry::KeyedEntry;
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
 
 #[derive(Args)]
@@ -150,6 +150,7 @@ async fn walk(cx: &Context, chain: &mut Chain, bodies: bool, group: &Group) -> R
     let Some(top) = newest.checkpoints.first().map(|row| row.index) else { return Ok(Ok(())) };
     let bar = ProgressBar::new(top + 1);
     bar.set_style(ProgressStyle::with_template("verifying {bar:40} {pos}/{len} {eta}").expect("the template is valid"));
+    let mut regions = Regions::new(&client);
     let mut next = 0;
     while next <= top {
         let to = (next + PAGE - 1).min(top);
@@ -159,7 +160,7 @@ async fn walk(cx: &Context, chain: &mut Chain, bodies: bool, group: &Group) -> R
             return Ok(Err(format!("checkpoints {next} to {to} are missing")));
         }
         for row in page.checkpoints.iter().rev() {
-            if let Err(why) = check(&client, chain, row, bodies).await? {
+            if let Err(why) = check(&client, &mut regions, chain, row, bodies).await? {
                 bar.finish_and_clear();
                 return Ok(Err(why));
             }
@@ -168,11 +169,15 @@ async fn walk(cx: &Context, chain: &mut Chain, bodies: bool, group: &Group) -> R
         next = to + 1;
     }
     bar.finish_and_clear();
+    for (region, why) in regions.without() {
+        eprintln!("estimates that readings of {region} went into are not all computed again: {why}");
+    }
     Ok(Ok(()))
 }
 
 async fn check(
     client: &Client,
+    regions: &mut Regions,
     chain: &mut Chain,
     row: &CheckpointRow,
     bodies: bool,
@@ -212,17 +217,13 @@ async fn check(
         }
         chain.bodies_checked += 1;
     }
+    if let (true, GroupId::Top, Some(fused)) = (bodies, &document.header().group, &document.header().fused)
+        && let Some(summaries) = regions.summaries(document.header(), fused).await?
+    {
+        match verify_global(fused, &summaries, document.header().taken_at.time.wall()) {
+            Ok(()) => chain.estimates_checked += fused.estimates.len() as u64,
+            Err(why) => return Ok(Err(format!("checkpoint {place}: {why}"))),
+        }
+    }
     Ok(Ok(()))
-}
-
-/// Computes a document's estimates again from its readings, with the parameters that it names: how many there are.
-fn estimates(document: &Document, body: &[u8]) -> Result<u64, String> {
-    let header = document.header();
-    let (Some(fused), GroupId::Region(region)) = (&header.fused, &header.group) else { return Ok(0) };
-    let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let entries = lines.map(|line| serde_json::from_slice::<KeyedEntry>(line).map(KeyedEntry::into_parts));
-    let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(|error| format!("a reading is none: {error}"))?;
-    let at = header.taken_at.time.wall();
-    fusion::document::verify(fused, entries.iter().map(|(key, entry)| (key.borrowed(), entry)), region, at)?;
-    Ok(fused.estimates.len() as u64)
 }

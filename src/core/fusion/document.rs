@@ -8,7 +8,7 @@ use crate::core::fusion::estimate::{Estimate, estimate};
 use crate::core::fusion::groups::{GroupKey, GroupRef, Groups, by_rule, member, places};
 use crate::core::fusion::params::{FusionParams, Rules};
 use crate::core::fusion::partial::{EXACT_MAX, Member, Partial, Sensor, Share};
-use crate::core::id::RegionId;
+use crate::core::id::{Index, RegionId};
 use crate::core::state::entry::{Entry, KeyRef};
 use crate::core::time::Wall;
 
@@ -31,6 +31,10 @@ pub struct Fused {
     /// Estimates that were left out because there are too many.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub omitted: u64,
+    /// Only in a global document: regions whose share is not of the checkpoint that the document names, and which one it
+    /// is of; null where none was heard.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub of: BTreeMap<RegionId, Option<Index>>,
 }
 
 fn is_zero(value: &u64) -> bool {
@@ -42,7 +46,9 @@ fn is_zero(value: &u64) -> bool {
 pub struct Summary {
     /// Whose.
     pub region: RegionId,
-    /// As of when.
+    /// Of which checkpoint's readings.
+    pub index: Index,
+    /// As of when that was taken.
     pub taken: Wall,
     /// Its groups.
     pub parts: Vec<Part>,
@@ -158,11 +164,12 @@ pub fn fuse_region(chosen: &Chosen, at: Wall) -> Fused {
         let partial = Partial::of(region.clone(), chosen.share(key, EXACT_MAX, at));
         estimate(key.subject(Some(region)), &partial, &rules.terms(key.rule.as_deref()), at).naming(REJECTED_MAX)
     });
-    Fused { params: rules.params().clone(), estimates: estimated.collect(), omitted: *omitted }
+    let params = rules.params().clone();
+    Fused { params, estimates: estimated.collect(), omitted: *omitted, of: BTreeMap::new() }
 }
 
-/// What a region's leader publishes.
-pub fn summarize(chosen: &Chosen, at: Wall) -> Summary {
+/// What a region's leader publishes of the checkpoint `index`, taken `at`.
+pub fn summarize(chosen: &Chosen, index: Index, at: Wall) -> Summary {
     let Chosen { region, told, .. } = chosen;
     let parts = |exact_max: usize| {
         let part = |key: &GroupKey| {
@@ -184,7 +191,7 @@ pub fn summarize(chosen: &Chosen, at: Wall) -> Summary {
         sizes.remove(largest);
         omitted += 1;
     }
-    Summary { region: region.clone(), taken: at, parts: kept, omitted }
+    Summary { region: region.clone(), index, taken: at, parts: kept, omitted }
 }
 
 /// The estimates across regions as of `at`, merged from their summaries, in any order; one a region counts, the newest.
@@ -201,8 +208,8 @@ pub fn fuse_global<'a>(summaries: impl IntoIterator<Item = &'a Summary>, rules: 
         let terms = rules.terms(key.rule.as_deref());
         estimate(key.subject(None), &partial, &terms, at).naming(REJECTED_MAX)
     });
-    let estimates = estimates.collect();
-    Fused { params: rules.params().clone(), estimates, omitted: count.saturating_sub(ESTIMATES_MAX) as u64 }
+    let (params, estimates) = (rules.params().clone(), estimates.collect());
+    Fused { params, estimates, omitted: count.saturating_sub(ESTIMATES_MAX) as u64, of: BTreeMap::new() }
 }
 
 /// Whether a document's estimates are those of its readings, byte for byte.
@@ -215,10 +222,41 @@ pub fn verify<'a>(
     region: &RegionId,
     at: Wall,
 ) -> Result<(), String> {
-    let rules = Rules::new(fused.params.clone()).map_err(|error| format!("its fusion rules are refused: {error}"))?;
-    let again = fuse_region(&Chosen::of(entries, region, &rules), at);
+    let rules = rules_of(fused)?;
+    same(fused, &fuse_region(&Chosen::of(entries, region, &rules), at))
+}
+
+/// Whether a global document's estimates are those of its regions' summaries, byte for byte. The summaries are made
+/// anew, by [`summarize_again`], of the checkpoints that the document names, and where `of` names others, of those.
+///
+/// # Errors
+/// What differs, for people.
+pub fn verify_global(fused: &Fused, summaries: &[Summary], at: Wall) -> Result<(), String> {
+    let again = fuse_global(summaries, &rules_of(fused)?, at);
+    same(fused, &Fused { of: fused.of.clone(), ..again })
+}
+
+/// The summary that a region's leader made of a checkpoint's readings by the parameters which that names.
+///
+/// # Errors
+/// If the parameters are refused.
+pub fn summarize_again<'a>(
+    fused: &Fused,
+    entries: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>,
+    region: &RegionId,
+    index: Index,
+    at: Wall,
+) -> Result<Summary, String> {
+    Ok(summarize(&Chosen::of(entries, region, &rules_of(fused)?), index, at))
+}
+
+fn rules_of(fused: &Fused) -> Result<Rules, String> {
+    Rules::new(fused.params.clone()).map_err(|error| format!("its fusion rules are refused: {error}"))
+}
+
+fn same(fused: &Fused, again: &Fused) -> Result<(), String> {
     let text = |fused: &Fused| serde_json::to_string(fused).expect("estimates are JSON");
-    if text(&again) == text(fused) {
+    if text(again) == text(fused) {
         return Ok(());
     }
     let pair = again.estimates.iter().zip(&fused.estimates).find(|(ours, theirs)| ours != theirs);
@@ -299,8 +337,9 @@ mod tests {
                 for (key, entry) in &renamed {
                     flat.put(&region("one"), &key.origin, &key.channel, &entry.value.reading().unwrap());
                 }
-                let summary = summarize(&Chosen::of(refs(&renamed), name, &rules), NOW);
+                let summary = summarize(&Chosen::of(refs(&renamed), name, &rules), Index(7), NOW);
                 summaries.push(serde_json::from_str::<Summary>(&serde_json::to_string(&summary).unwrap()).unwrap());
+                assert_eq!(summary.index, Index(7));
             }
             let global = fuse_global(&summaries, &rules, NOW).estimates.remove(0);
             summaries.reverse();
@@ -315,6 +354,30 @@ mod tests {
     }
 
     #[test]
+    fn the_estimates_of_a_global_document_are_recomputed_from_its_regions_readings() {
+        let (rules, names) = (Rules::default(), ["ap", "eu"].map(region));
+        let of = |name: &RegionId| {
+            let mut held = entries(10, 0.0);
+            held.iter_mut().for_each(|(key, _)| key.origin = NodeId::new(&format!("{name}-{}", key.origin)).unwrap());
+            held
+        };
+        let readings: Vec<_> = names.iter().map(|name| (name, of(name))).collect();
+        let own: Vec<Fused> =
+            readings.iter().map(|(name, held)| fuse_region(&Chosen::of(refs(held), name, &rules), NOW)).collect();
+        let again = |i: usize, entries: &[(Key, Entry)]| {
+            summarize_again(&own[i], refs(entries), readings[i].0, Index(3), NOW).unwrap()
+        };
+        let summaries = [again(0, &readings[0].1), again(1, &readings[1].1)];
+        let mut fused = fuse_global(&summaries, &rules, NOW);
+        fused.of = BTreeMap::from([(region("eu"), Some(Index(2))), (region("us"), None)]);
+        let read: Fused = serde_json::from_str(&serde_json::to_string(&fused).unwrap()).unwrap();
+        assert_eq!(verify_global(&read, &summaries, NOW), Ok(()));
+        let fewer = [again(0, &readings[0].1), again(1, &readings[1].1[1..])];
+        assert!(verify_global(&read, &fewer, NOW).is_err());
+        assert!(verify_global(&read, &summaries[..1], NOW).is_err());
+    }
+
+    #[test]
     fn a_summary_of_any_size_fits() {
         let sensor = |i: u32| {
             let value = Reading { sigma: Some(0.1), ..Reading::new(f64::from(i) * 0.731, NOW) };
@@ -323,7 +386,7 @@ mod tests {
             (key, Entry { value: Value::of(&value), stamp: Hlc::new(NOW, 0), scope: Scope::Global })
         };
         let readings: Vec<_> = (0..4000).map(sensor).collect();
-        let summary = summarize(&Chosen::of(refs(&readings), &region("eu"), &Rules::default()), NOW);
+        let summary = summarize(&Chosen::of(refs(&readings), &region("eu"), &Rules::default()), Index(7), NOW);
         assert!(serde_json::to_string(&summary).unwrap().len() < SUMMARY_BYTES_MAX + 4096);
         assert_eq!(summary.parts.len() as u64 + summary.omitted, 40);
     }
@@ -349,7 +412,7 @@ mod tests {
         let fused = fuse_region(&chosen, NOW);
         assert_eq!((fused.estimates.len(), fused.omitted), (ESTIMATES_MAX, 300 - ESTIMATES_MAX as u64));
         assert!(fused.estimates.iter().all(|estimate| estimate.n == 2));
-        let told = summarize(&chosen, NOW);
+        let told = summarize(&chosen, Index(7), NOW);
         assert_eq!(told.parts.len() as u64 + told.omitted, ESTIMATES_MAX as u64);
     }
 }

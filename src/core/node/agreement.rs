@@ -153,11 +153,12 @@ impl Node {
         let stamp = self.issue(cx);
         let abroad = self.abroad();
         let Some(group) = &mut self.group else { return };
-        let parent = group.accepted().header().taken_at.time;
+        let header = group.accepted().header();
+        let (parent, index) = (header.taken_at.time, header.index.next());
         let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
         let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system() && !abroad.contains(key.origin));
         let (body, counts) = Body::of(readings());
-        let (fused, summary) = self.fuse(readings(), time.wall());
+        let (fused, summary) = self.fuse(readings(), index, time.wall());
         let hash = body.hash();
         self.archive.cache_body(body);
         self.summary = summary;
@@ -183,7 +184,7 @@ impl Node {
             let checkpoint = CheckpointRef { region, index, hash, taken_at, counts, observers };
             self.note_checkpoint(&checkpoint);
             let mut news = vec![(system::channel(system::CHECKPOINT), Value::of(&checkpoint))];
-            news.extend(self.take_summary());
+            news.extend(self.take_summary(position.index, taken_at.wall()));
             self.publish_together(cx, news);
             self.say_region(cx, position.index);
         }

@@ -1,17 +1,22 @@
 //! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
 
 use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
-use crate::core::id::Channel;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::core::id::{Channel, Index, RegionId};
+use crate::core::ledger::document::RegionCheckpoint;
 use crate::core::node::Node;
 use crate::core::state::entry::{Entry, KeyRef, Value};
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 
 impl Node {
-    /// The estimates of a checkpoint's readings, as of `at`; and, with other regions to tell, the summary of them.
+    /// The estimates of the readings of checkpoint `index`, as of `at`; and, with other regions to tell, the summary of
+    /// them.
     pub(super) fn fuse<'a>(
         &self,
         readings: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>,
+        index: Index,
         at: Wall,
     ) -> (Option<Box<Fused>>, Option<Summary>) {
         if !self.params.estimates {
@@ -19,22 +24,40 @@ impl Node {
         }
         let region = &self.params.region;
         let chosen = Chosen::of(readings, region, &self.params.fusion);
-        let summary = self.has_other_regions().then(|| summarize(&chosen, at));
+        let summary = self.has_other_regions().then(|| summarize(&chosen, index, at));
         (Some(Box::new(fuse_region(&chosen, at))), summary)
     }
 
-    /// The estimates across regions as of `at`, from the newest summaries of their leaders.
-    pub(super) fn fuse_regions(&self, at: Wall) -> Option<Box<Fused>> {
-        self.params.estimates.then(|| Box::new(fuse_global(&self.summaries(), &self.params.fusion, at)))
+    /// The estimates across these regions as of `at`, from the newest summaries of their leaders; anybody can compute them
+    /// again from the readings of the checkpoints that are `named`, or said beside.
+    pub(super) fn fuse_regions(
+        &self,
+        regions: &BTreeSet<RegionId>,
+        named: &BTreeMap<RegionId, RegionCheckpoint>,
+        at: Wall,
+    ) -> Option<Box<Fused>> {
+        if !self.params.estimates {
+            return None;
+        }
+        let mut summaries = self.summaries();
+        summaries.retain(|summary| regions.contains(&summary.region));
+        let mut fused = fuse_global(&summaries, &self.params.fusion, at);
+        let of = |region: &RegionId| summaries.iter().find(|summary| summary.region == *region).map(|s| s.index);
+        let others = regions.iter().map(|region| (region, of(region)));
+        let others = others.filter(|(region, of)| *of != named.get(*region).map(|checkpoint| checkpoint.index));
+        fused.of = others.map(|(region, of)| (region.clone(), of)).collect();
+        Some(Box::new(fused))
     }
 
     fn has_other_regions(&self) -> bool {
         self.params.initial_voters.len() > 1 || self.members().any(|(_, info)| info.region != self.params.region)
     }
 
-    /// The summary of the readings of a checkpoint that is now committed, to be published with it.
-    pub(super) fn take_summary(&mut self) -> Option<(Channel, Value)> {
-        self.summary.take().map(|summary| (system::channel(system::SUMMARY), Value::of(&summary)))
+    /// The summary of the readings of a checkpoint that is now committed, to be published with it; none if that is not the
+    /// one proposed last.
+    pub(super) fn take_summary(&mut self, index: Index, taken: Wall) -> Option<(Channel, Value)> {
+        let summary = self.summary.take_if(|summary| (summary.index, summary.taken) == (index, taken))?;
+        Some((system::channel(system::SUMMARY), Value::of(&summary)))
     }
 
     /// The newest summaries held, one a region.
@@ -45,7 +68,7 @@ impl Node {
             Ok(Meaning::Summary(summary)) => Some(*summary),
             _ => None,
         });
-        let mut newest: std::collections::BTreeMap<_, Summary> = std::collections::BTreeMap::new();
+        let mut newest: BTreeMap<_, Summary> = BTreeMap::new();
         for summary in read {
             if newest.get(&summary.region).is_none_or(|held| held.taken < summary.taken) {
                 newest.insert(summary.region.clone(), summary);

@@ -153,7 +153,8 @@ impl Node {
         let regions = hierarchy.regions().contents(&parent, wall, fresh);
         let counts = hierarchy::total(&regions);
         let taken_at = Stamp { time, node: self.me.node.clone() };
-        let fused = self.fuse_regions(taken_at.time.wall());
+        let present = parent.header().voters.regions().keys().cloned().collect();
+        let fused = self.fuse_regions(&present, &regions, taken_at.time.wall());
         let snapshot = Snapshot { taken_at, counts, contents: Contents::Regions { regions, fused } };
         let Some(hierarchy) = &mut self.hierarchy else { return };
         hierarchy.group_mut().propose(cx, &mut self.writes, &mut self.archive, snapshot);
