@@ -1,8 +1,10 @@
 //! What nodes tell of themselves, for the judges, and what is counted of spreading and watching.
 
 use crate::core::id::NodeId;
+use crate::core::node::Node;
 use crate::core::notice::Notice;
 use crate::core::state::entry::{Entry, Key};
+use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::cluster::members::Member;
 use crate::sim::oracles::Actor;
@@ -29,6 +31,39 @@ impl Cluster {
         let scenario = &self.plan.scenario;
         let seen_by = then + scenario.expect.dead_within_ms.map_or(0, |ms| (ms * 1e3) as u64);
         self.phase == Phase::Faults && then >= self.warm_at && seen_by <= (scenario.duration_s * 1e6) as u64
+    }
+
+    /// True if `other` runs and takes `victim` for alive, or suspects it: one that has died before, and come back so short a
+    /// time ago that nobody has heard, is shown dead all the while, and one that nobody has met is not shown.
+    pub(crate) fn is_to_see_dead(&self, other: usize, victim: usize) -> bool {
+        let name = &self.members[victim].id;
+        let knows = |node: &Node| matches!(node.life_of(name), Some(Liveness::Alive | Liveness::Suspect));
+        other != victim && self.members[other].node.as_ref().is_some_and(knows)
+    }
+
+    /// A process has died that all who know it are to see dead.
+    pub(super) fn expect_death_seen(&mut self, m: usize) {
+        self.members[m].unseen = 0;
+        if self.counts_death_at(self.queue.now()) {
+            let others = (0..self.members.len()).filter(|other| self.is_to_see_dead(*other, m)).count();
+            self.members[m].unseen = others as u64;
+            self.oracles.spread.deaths_expected += others as u64;
+        }
+    }
+
+    /// So many of those who were to see a death need not.
+    pub(crate) fn excuse_death(&mut self, m: usize, others: u64) {
+        let excused = others.min(self.members[m].unseen);
+        self.members[m].unseen -= excused;
+        self.oracles.spread.deaths_expected -= excused;
+    }
+
+    /// A process comes back: whoever has not seen it dead yet and still had time for it never will.
+    pub(super) fn excuse_short_death(&mut self, m: usize) {
+        let patience = self.plan.scenario.expect.dead_within_ms.map_or(0, |ms| (ms * 1e3) as u64);
+        if self.queue.now() < self.members[m].died + patience {
+            self.excuse_death(m, u64::MAX);
+        }
     }
 
     /// Counts an update, or its arrival at another node.
@@ -89,12 +124,14 @@ impl Cluster {
     /// Somebody says that a node is dead.
     fn on_death_told(&mut self, by: usize, node: &NodeId) {
         let (now, counting) = (self.queue.now(), self.phase == Phase::Faults);
-        let Some(victim) = self.member_named(node).map(|m| &self.members[m]).filter(|_| counting) else { return };
+        let Some(m) = self.member_named(node).filter(|_| counting) else { return };
+        let victim = &self.members[m];
         if victim.node.is_none() {
             if self.members[by].born > victim.died || !self.counts_death_at(victim.died) {
                 return; // It hears of what was before it, or of what is not counted.
             }
             self.oracles.spread.deaths_us.push(now - victim.died);
+            self.members[m].unseen = self.members[m].unseen.saturating_sub(1);
         } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
             self.oracles.spread.false_deaths += 1;
         }

@@ -50,6 +50,8 @@ pub(crate) struct Member {
     pub died: u64,
     /// When it last began.
     pub born: u64,
+    /// Others that are still to see that it died.
+    pub unseen: u64,
 }
 
 impl Cluster {
@@ -111,6 +113,7 @@ impl Cluster {
             channels,
             died: 0,
             born: 0,
+            unseen: 0,
         });
         number
     }
@@ -177,6 +180,7 @@ impl Cluster {
         }
         let (origin, seed) = (self.rng.below(1 << 40) as u64, self.rng.bits());
         let at = self.queue.now();
+        self.excuse_short_death(m);
         let member = &mut self.members[m];
         member.clock.reboot(at, origin);
         member.life += 1;
@@ -230,10 +234,7 @@ impl Cluster {
         });
         self.members[m].wake_at = u64::MAX;
         self.members[m].died = at;
-        if self.counts_death_at(at) {
-            let others = self.members.iter().filter(|member| member.node.is_some()).count();
-            self.oracles.spread.deaths_expected += others as u64;
-        }
+        self.expect_death_seen(m);
         self.net.process_died(&mut self.queue, m, fin);
         self.break_on(verdict);
     }
