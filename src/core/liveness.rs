@@ -318,8 +318,8 @@ impl Liveness {
         }
     }
 
-    /// Somebody else doubts a member. `own` is who we are, and the stamp of our newest `@node`. Unless we are `filled`,
-    /// what the suspect said since may still be on its way to us.
+    /// Somebody else doubts a member. `own` is who we are, and the stamp of our newest `@node`. Unless it `is_news`, what
+    /// the suspect said since may still be on its way to us.
     pub fn on_suspicion(
         &mut self,
         cx: &mut Cx<'_>,
@@ -327,7 +327,7 @@ impl Liveness {
         doubter: &NodeId,
         node: &NodeId,
         suspicion: Suspicion,
-        filled: bool,
+        is_news: bool,
     ) {
         if node == own.0 {
             if own.1.is_some_and(|known| suspicion.of >= known) {
@@ -350,7 +350,7 @@ impl Liveness {
             self.schedule(node);
         } else {
             let why = if suspicion.refused { SuspicionCause::Refused } else { SuspicionCause::Silent };
-            self.take_doubt(cx.now.mono, doubter, node, suspicion, (why, filled));
+            self.take_doubt(cx.now.mono, doubter, node, suspicion, (why, is_news));
         }
     }
 
@@ -531,7 +531,7 @@ mod tests {
         live: Liveness,
         now: Mono,
         fx: Vec<Effect>,
-        filled: bool,
+        is_news: bool,
     }
 
     fn name(text: &str) -> NodeId {
@@ -545,7 +545,7 @@ mod tests {
     impl World {
         fn new() -> Self {
             let params = Params::new("lab", name("me"), RegionId::new("main").unwrap(), "me".into());
-            Self { live: Liveness::new(&params), now: Mono::from_micros(1), fx: Vec::new(), filled: true }
+            Self { live: Liveness::new(&params), now: Mono::from_micros(1), fx: Vec::new(), is_news: true }
         }
 
         fn with<T>(&mut self, act: impl FnOnce(&mut Liveness, &mut Cx<'_>) -> T) -> T {
@@ -598,9 +598,9 @@ mod tests {
 
         fn doubts(&mut self, doubter: &str, node: &str, of: u64, refused: bool) {
             let suspicion = Suspicion { of: stamp(of), refused };
-            let filled = self.filled;
+            let is_news = self.is_news;
             self.with(|live, cx| {
-                live.on_suspicion(cx, (&name("me"), Some(stamp(9))), &name(doubter), &name(node), suspicion, filled);
+                live.on_suspicion(cx, (&name("me"), Some(stamp(9))), &name(doubter), &name(node), suspicion, is_news);
             });
         }
     }
@@ -692,13 +692,13 @@ mod tests {
     fn what_a_newcomer_is_filled_with_makes_nobody_dead_at_once() {
         let mut world = World::new();
         world.known("a", 5);
-        world.filled = false;
+        world.is_news = false;
         world.doubts("b", "a", 5, true);
         world.doubts("c", "a", 5, true);
         assert_eq!(world.state("a"), Some(Life::Suspect), "its newer word may be on its way");
         world.known("a", 6);
         assert_eq!(world.state("a"), Some(Life::Alive));
-        world.filled = true;
+        world.is_news = true;
         world.doubts("b", "a", 6, true);
         world.doubts("c", "a", 6, true);
         assert_eq!(world.state("a"), Some(Life::Dead));

@@ -217,7 +217,9 @@ impl Node {
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
                 let own = (&self.me.node, own.map(|entry| entry.stamp));
-                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), self.filled);
+                // What was said before we began may long be refuted by what has yet to reach us.
+                let is_news = self.filled && self.start().is_some_and(|start| start <= entry.stamp);
+                self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), is_news);
             }
             Meaning::Reading(_) | Meaning::Summary(_) | Meaning::Unknown => {}
         }

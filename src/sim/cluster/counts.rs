@@ -1,5 +1,7 @@
 //! What nodes tell of themselves, for the judges, and what is counted of spreading and watching.
 
+use std::collections::BTreeSet;
+
 use crate::core::id::NodeId;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
@@ -41,29 +43,43 @@ impl Cluster {
         other != victim && self.members[other].node.as_ref().is_some_and(knows)
     }
 
-    /// A process has died that all who know it are to see dead.
+    /// A process has died that all who know it are to see dead. What it still had time to see itself, it need not.
     pub(super) fn expect_death_seen(&mut self, m: usize) {
-        self.members[m].unseen = 0;
+        for victim in 0..self.members.len() {
+            if self.may_yet_be_seen(victim) {
+                self.excuse_death(victim, Some(m));
+            }
+        }
+        self.members[m].unseen.clear();
         if self.counts_death_at(self.queue.now()) {
-            let others = (0..self.members.len()).filter(|other| self.is_to_see_dead(*other, m)).count();
-            self.members[m].unseen = others as u64;
-            self.oracles.spread.deaths_expected += others as u64;
+            let others: BTreeSet<usize> =
+                (0..self.members.len()).filter(|other| self.is_to_see_dead(*other, m)).collect();
+            self.oracles.spread.deaths_expected += others.len() as u64;
+            self.members[m].unseen = others;
         }
     }
 
-    /// So many of those who were to see a death need not.
-    pub(crate) fn excuse_death(&mut self, m: usize, others: u64) {
-        let excused = others.min(self.members[m].unseen);
-        self.members[m].unseen -= excused;
-        self.oracles.spread.deaths_expected -= excused;
-    }
-
-    /// A process comes back: whoever has not seen it dead yet and still had time for it never will.
+    /// A process comes back: whoever has not seen it dead yet, and still had time for it, never will.
     pub(super) fn excuse_short_death(&mut self, m: usize) {
-        let patience = self.plan.scenario.expect.dead_within_ms.map_or(0, |ms| (ms * 1e3) as u64);
-        if self.queue.now() < self.members[m].died + patience {
-            self.excuse_death(m, u64::MAX);
+        if self.may_yet_be_seen(m) {
+            self.excuse_death(m, None);
         }
+    }
+
+    /// Whether there is time left to see that this process died.
+    fn may_yet_be_seen(&self, m: usize) -> bool {
+        let patience = self.plan.scenario.expect.dead_within_ms.map_or(0, |ms| (ms * 1e3) as u64);
+        self.queue.now() < self.members[m].died + patience
+    }
+
+    /// One of those who were to see a death, or all that have not, need not.
+    fn excuse_death(&mut self, m: usize, other: Option<usize>) {
+        let unseen = &mut self.members[m].unseen;
+        let excused = match other {
+            Some(other) => usize::from(unseen.remove(&other)),
+            None => std::mem::take(unseen).len(),
+        };
+        self.oracles.spread.deaths_expected -= excused as u64;
     }
 
     /// Counts an update, or its arrival at another node.
@@ -131,7 +147,7 @@ impl Cluster {
                 return; // It hears of what was before it, or of what is not counted.
             }
             self.oracles.spread.deaths_us.push(now - victim.died);
-            self.members[m].unseen = self.members[m].unseen.saturating_sub(1);
+            self.members[m].unseen.remove(&by);
         } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
             self.oracles.spread.false_deaths += 1;
         }

@@ -1,6 +1,6 @@
 //! Who takes part: names, parameters and stores of simulated nodes, and the lives of their processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::effect::StopReason;
 use crate::core::event::Event;
@@ -51,7 +51,7 @@ pub(crate) struct Member {
     /// When it last began.
     pub born: u64,
     /// Others that are still to see that it died.
-    pub unseen: u64,
+    pub unseen: BTreeSet<usize>,
 }
 
 impl Cluster {
@@ -113,7 +113,7 @@ impl Cluster {
             channels,
             died: 0,
             born: 0,
-            unseen: 0,
+            unseen: BTreeSet::new(),
         });
         number
     }
