@@ -51,6 +51,9 @@ fn another_region_leads_the_top_after_the_leading_one_is_killed_and_readings_are
         estimates.into_iter().find(|estimate| estimate["quantity"] == "temp" && estimate["n"] == 9)
     });
     assert_eq!(estimate["status"], "ok", "{estimate}");
+    // And anybody can compute it again, of the readings that the regions keep.
+    let verified = c.json(&["checkpoint", "verify", "--group", "top"]);
+    assert!(verified["ok"] == true && verified["estimates_checked"].as_u64() > Some(0), "{verified}");
     let dead: Vec<String> = (1..=9).map(|i| format!("gw-{i}")).filter(|id| region_of(id) == home).collect();
     for node in &dead {
         c.ok(&["cluster", "kill", node]);
@@ -87,7 +90,18 @@ fn a_flat_cluster_grows_and_takes_a_region_in() {
     assert_eq!(status["mode"], "hierarchical");
     assert!(crate::harness::extends(&c.ledger("gw-1"), &kept));
     assert_eq!(c.json(&["checkpoint", "verify", "--group", "asia"])["ok"], true);
+    let global = |text: &str| {
+        let document = c.ok(&["checkpoint", "export", text, "--group", "top"]);
+        let document: serde_json::Value = serde_json::from_str(&document).ok()?;
+        Some(document["fused"]["estimates"].as_array()?.clone())
+    };
+    let newest = || Some(c.json(&["checkpoint", "latest", "--group", "top"])["checkpoint"]["index"].to_string());
+    let of_both = |estimates: Vec<serde_json::Value>| estimates.iter().any(|e| e["n"].as_u64() > Some(3)).then_some(());
+    c.until("a global checkpoint has estimates of both regions", || of_both(global(&newest()?)?));
     c.ok(&["cluster", "remove-region", "asia"]);
+    // The document that takes the region out still has estimates of its readings.
+    let verified = c.json(&["checkpoint", "verify", "--group", "top"]);
+    assert!(verified["ok"] == true && verified["estimates_checked"].as_u64() > Some(0), "{verified}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `sensorctl checkpoint verify`: recompute every hash and parent, from the newest to the genesis.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use crate::cli::client::Client;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, number, or_dash, text};
 use crate::core::fusion::document::verify_global;
-use crate::core::id::{GroupId, Hash, Index};
+use crate::core::id::{GroupId, Hash, Index, RegionId};
 use crate::core::ledger::document::Document;
 use crate::shell::http::model::{CheckpointRow, Checkpoints};
 
@@ -53,6 +54,8 @@ struct Chain {
     estimates_checked: u64,
     first: Option<Index>,
     last: Option<(Index, Hash)>,
+    /// Regions of the newest document: whoever makes the next has estimates of these.
+    regions: BTreeSet<RegionId>,
 }
 
 impl Chain {
@@ -194,15 +197,18 @@ async fn check(
         Err(error) => return Ok(Err(format!("checkpoint {place}: {error}"))),
     };
     // A region that came later begins with the global document that added it, whose own index is another.
-    let index = row.group.parse().ok().and_then(|group| document.index_in(&group));
+    let group: Option<GroupId> = row.group.parse().ok();
+    let index = group.as_ref().and_then(|group| document.index_in(group));
     if index != Some(Index(place)) {
         return Ok(Err(format!("checkpoint {place} says it is {}", document.header().index.get())));
     }
+    let present = document.header().voters.regions().keys().cloned().collect();
+    let before = std::mem::replace(&mut chain.regions, present);
     if let Err(why) = chain.add(&document, Index(place)) {
         return Ok(Err(why));
     }
     if let (true, true, Some(body)) = (bodies, row.body_held, document.header().body) {
-        let bytes = client.get_bytes(&format!("/v1/checkpoints/{place}/body"), PATIENCE).await?;
+        let bytes = client.get_bytes(&format!("/v1/checkpoints/{}/body", row.hash), PATIENCE).await?;
         let found = Hash::of(&bytes);
         if found != body {
             return Ok(Err(format!(
@@ -217,11 +223,17 @@ async fn check(
         }
         chain.bodies_checked += 1;
     }
-    if let (true, GroupId::Top, Some(fused)) = (bodies, &document.header().group, &document.header().fused)
-        && let Some(summaries) = regions.summaries(document.header(), fused).await?
+    if let (true, Some(GroupId::Top), GroupId::Top, Some(fused)) =
+        (bodies, group, &document.header().group, &document.header().fused)
     {
-        match verify_global(fused, &summaries, document.header().taken_at.time.wall()) {
-            Ok(()) => chain.estimates_checked += fused.estimates.len() as u64,
+        let at = document.header().taken_at.time.wall();
+        let checked = match regions.summaries(&before, document.header(), fused).await? {
+            Ok(None) => Ok(0),
+            Ok(Some(summaries)) => verify_global(fused, &summaries, at).map(|()| fused.estimates.len() as u64),
+            Err(why) => Err(why),
+        };
+        match checked {
+            Ok(checked) => chain.estimates_checked += checked,
             Err(why) => return Ok(Err(format!("checkpoint {place}: {why}"))),
         }
     }

@@ -51,7 +51,8 @@ pub struct StartArgs {
     /// Regions, for hierarchical mode
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u16).range(1..=100))]
     regions: Option<u16>,
-    /// Run all nodes in this one process; they end with it, so that there is nothing to --detach
+    /// Run all nodes in this one process, linked in memory; they end with it, so that there is nothing to --detach. More
+    /// than a hundred do not sync their writes
     #[arg(long)]
     in_process: bool,
     /// Return once the cluster is healthy and leave it running, in processes of its own (not with --in-process)
@@ -286,33 +287,17 @@ async fn in_process(cluster: &LocalCluster, config: &ClusterConfig) -> Result<()
     let crowded = cluster.nodes.len() > CROWD;
     let depth = if crowded { Depth::System } else { Depth::Disk };
     let together = Together { net: MemoryNet::beside_tcp(), depth };
-    let mut gateways: Vec<Gateway> = Vec::new();
-    // Voters found the cluster; the others join by so many as the machine can take at once.
-    let (voters, others): (Vec<usize>, Vec<usize>) = (0..cluster.nodes.len()).partition(|i| config.nodes[*i].voter);
-    let bar = ProgressBar::new(cluster.nodes.len() as u64);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30.green} starting nodes, {pos} of {len}").expect("the template is valid"),
-    );
-    for (nth, i) in voters.iter().chain(&others).copied().enumerate() {
-        let joined = nth.checked_sub(voters.len()).filter(|_| crowded);
-        if joined.is_some_and(|joined| joined.is_multiple_of(CROWD)) {
-            tokio::select! {
-                () = acquainted(&gateways) => {}
-                () = terminated() => return Err(CliError::silent(Kind::Interrupted)),
-            }
-        }
-        bar.set_position(nth as u64);
-        let node = &cluster.nodes[i];
-        let text = config.node_toml(i, &node.dir.join("data"));
-        let parsed = NodeConfig::parse(&text, &node.id, &Overrides::default());
-        let parsed = parsed.map_err(|error| CliError::new(Kind::Config, error.to_string()))?;
-        let started = Gateway::start(parsed, Some(&together)).await;
-        gateways.push(started.map_err(|error| CliError::failed(crate::cli::error::chain(&error)))?);
-        let pid = std::process::id();
-        let began = crate::cli::cluster::process::start_time(pid).unwrap_or_default();
-        write_json(&node.pid_file(), &ProcessRef { pid, started: began })?;
+    if crowded {
+        eprintln!(
+            "{} nodes share this machine's disk: their writes go to the operating system and are not synced, so that they \
+             survive this process, but no loss of power",
+            cluster.nodes.len()
+        );
     }
-    bar.finish_and_clear();
+    let mut gateways = tokio::select! {
+        gateways = gateways(cluster, config, &together) => gateways?,
+        () = terminated() => return Err(CliError::silent(Kind::Interrupted)),
+    };
     let mut nobody_dies_alone = || None;
     let status = tokio::select! {
         status = healthy(cluster, &mut nobody_dies_alone) => status?,
@@ -330,6 +315,38 @@ async fn in_process(cluster: &LocalCluster, config: &ClusterConfig) -> Result<()
         let _ = std::fs::remove_file(node.pid_file());
     }
     Ok(())
+}
+
+/// Starts all nodes within this process: first the voters, who found the cluster, then the others by a crowd at a time.
+async fn gateways(
+    cluster: &LocalCluster,
+    config: &ClusterConfig,
+    together: &Together,
+) -> Result<Vec<Gateway>, CliError> {
+    let mut gateways: Vec<Gateway> = Vec::new();
+    let (voters, others): (Vec<usize>, Vec<usize>) = (0..cluster.nodes.len()).partition(|i| config.nodes[*i].voter);
+    let bar = ProgressBar::new(cluster.nodes.len() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30.green} starting nodes, {pos} of {len}").expect("the template is valid"),
+    );
+    for (nth, i) in voters.iter().chain(&others).copied().enumerate() {
+        let joined = nth.checked_sub(voters.len()).filter(|_| cluster.nodes.len() > CROWD);
+        if joined.is_some_and(|joined| joined.is_multiple_of(CROWD)) {
+            acquainted(&gateways).await;
+        }
+        bar.set_position(nth as u64);
+        let node = &cluster.nodes[i];
+        let text = config.node_toml(i, &node.dir.join("data"));
+        let parsed = NodeConfig::parse(&text, &node.id, &Overrides::default());
+        let parsed = parsed.map_err(|error| CliError::new(Kind::Config, error.to_string()))?;
+        let started = Gateway::start(parsed, Some(together)).await;
+        gateways.push(started.map_err(|error| CliError::failed(crate::cli::error::chain(&error)))?);
+        let pid = std::process::id();
+        let began = crate::cli::cluster::process::start_time(pid).unwrap_or_default();
+        write_json(&node.pid_file(), &ProcessRef { pid, started: began })?;
+    }
+    bar.finish_and_clear();
+    Ok(gateways)
 }
 
 /// Waits until each of these knows all others of its region, and a checkpoint; not for ever, for some may have no peers
@@ -374,8 +391,7 @@ async fn healthy(cluster: &LocalCluster, dead: &mut impl FnMut() -> Option<Strin
                 bar.set_message("starting nodes");
                 continue;
             };
-            // A node knows those of other regions by their leaders' word where what they say stays there.
-            let alive: u64 = status.regions.iter().map(|region| region.alive).sum();
+            let alive = alive_of(&status);
             let committed = status.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.index >= 1);
             bar.set_position(alive + u64::from(status.leader.is_some()) + u64::from(committed));
             bar.set_message(match (&status.leader, committed) {
@@ -400,6 +416,14 @@ async fn healthy(cluster: &LocalCluster, dead: &mut impl FnMut() -> Option<Strin
         ))
         .hint(format!("logs are in {}", cluster.nodes[0].dir.parent().unwrap_or(Path::new(".")).display())))
     })
+}
+
+/// Live nodes: a node knows those of other regions by their leaders' word where what they say stays there, and some may be
+/// of a region that is not in the agreement.
+fn alive_of(status: &Status) -> u64 {
+    let agreed = |id: &str| status.regions.iter().any(|region| region.id == id);
+    let others = status.nodes.iter().filter(|node| node.liveness == "alive" && !agreed(&node.region)).count() as u64;
+    status.regions.iter().map(|region| region.alive).sum::<u64>() + others
 }
 
 /// What stands now, and what to try next.

@@ -189,7 +189,7 @@ mod tests {
             hash: Hash::of(b"x"),
             taken_at,
             counts,
-            observers: 0,
+            observers: None,
         }
     }
 

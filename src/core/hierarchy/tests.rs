@@ -184,7 +184,7 @@ fn checkpoint(n: usize, regions: usize, ahead: u64) -> CheckpointRef {
         hash: Hash::of(format!("{n} {ahead}").as_bytes()),
         taken_at: Hlc::new(Wall::from_millis(1_700_000_000_000 + 5_000 * ahead - age_ms), 1),
         counts: Counts { nodes: 100, readings: 1_000 },
-        observers: 97,
+        observers: Some(97),
     }
 }
 

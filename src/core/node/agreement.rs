@@ -153,8 +153,7 @@ impl Node {
         let stamp = self.issue(cx);
         let abroad = self.abroad();
         let Some(group) = &mut self.group else { return };
-        let header = group.accepted().header();
-        let (parent, index) = (header.taken_at.time, header.index.next());
+        let (parent, index) = (group.accepted().header().taken_at.time, group.hard().accepted.index.next());
         let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
         let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system() && !abroad.contains(key.origin));
         let (body, counts) = Body::of(readings());
@@ -180,7 +179,7 @@ impl Node {
             let (region, header) = (self.params.region.clone(), document.header());
             let (taken_at, counts) = (header.taken_at.time, header.counts);
             let Position { index, hash } = position;
-            let observers = self.observers_alive(cx.now.mono);
+            let observers = Some(self.observers_alive(cx.now.mono));
             let checkpoint = CheckpointRef { region, index, hash, taken_at, counts, observers };
             self.note_checkpoint(&checkpoint);
             let mut news = vec![(system::channel(system::CHECKPOINT), Value::of(&checkpoint))];

@@ -1,8 +1,8 @@
 //! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
 
-use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
 use crate::core::id::{Channel, Index, RegionId};
 use crate::core::ledger::document::RegionCheckpoint;
 use crate::core::node::Node;

@@ -106,7 +106,7 @@ impl Node {
                 checkpoint,
                 voters: said.voters(region).unwrap_or(voters).iter().cloned().collect(),
                 top_voters,
-                observers: said.checkpoint(region).map(|known| known.observers),
+                observers: said.checkpoint(region).and_then(|known| known.observers),
             }
         };
         present.regions().iter().map(view).collect()

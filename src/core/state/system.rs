@@ -72,8 +72,8 @@ pub struct CheckpointRef {
     #[serde(default)]
     pub counts: Counts,
     /// Live observers of the region, as its leader saw them then: where readings stay in their region nobody else does.
-    #[serde(default)]
-    pub observers: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observers: Option<u64>,
 }
 
 /// `@voters`: who votes in the writer's region by its newest committed checkpoint that changed it. The top follows.

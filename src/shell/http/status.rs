@@ -108,9 +108,10 @@ fn region_status(view: &View, region: &RegionView, scope: Scope, now: Now) -> Re
         region.voters.iter().any(|voter| voter.node == member.node && voter.store == member.store)
     };
     let observers = there().filter(alive).filter(|member| !votes(member)).count() as u64;
-    // Where what observers say stays in their region, their leader's word is all there is.
-    let observers_alive = if scope == Scope::Region { region.observers.unwrap_or(observers) } else { observers };
     let voters_alive = there().filter(alive).filter(votes).count() as u64;
+    // Where what observers say stays in their region, their leader's word is all there is, while it may be alive itself.
+    let told = region.observers.filter(|_| scope == Scope::Region && voters_alive > 0);
+    let observers_alive = told.unwrap_or(observers);
     RegionStatus {
         id: region.id.to_string(),
         leader: region.leader.as_ref().map(ToString::to_string),

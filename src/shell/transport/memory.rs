@@ -32,7 +32,7 @@ impl MemoryNet {
     }
 
     /// Whether there is nobody but those who have an address here.
-    pub fn is_all(&self) -> bool {
+    pub fn stands_alone(&self) -> bool {
         !self.beside_tcp
     }
 

@@ -66,7 +66,7 @@ pub fn dial<S: Sink>(addr: Addr, sink: Arc<S>) {
         if let Some(net) = sink.memory() {
             match net.connect(&addr) {
                 Some(stream) => return link::run_in_memory(stream, Some(addr), sink).await,
-                None if net.is_all() => return sink.event(Event::DialFailed { addr, refused: true }).await,
+                None if net.stands_alone() => return sink.event(Event::DialFailed { addr, refused: true }).await,
                 None => {}
             }
         }

@@ -146,8 +146,10 @@ impl Cluster {
             if self.members[by].born > victim.died || !self.counts_death_at(victim.died) {
                 return; // It hears of what was before it, or of what is not counted.
             }
-            self.oracles.spread.deaths_us.push(now - victim.died);
-            self.members[m].unseen.remove(&by);
+            let after = now - victim.died;
+            if self.members[m].unseen.remove(&by) {
+                self.oracles.spread.deaths_us.push(after);
+            }
         } else if victim.paused_until < now + PAUSE_TOLERATED_US && victim.born + NEWS_TRAVEL_US < now {
             self.oracles.spread.false_deaths += 1;
         }

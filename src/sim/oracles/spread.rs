@@ -28,7 +28,8 @@ pub struct Spread {
     pub sent: BTreeMap<&'static str, (u64, u64)>,
     /// Times from a process's end to another's word that it is dead, in microseconds.
     pub deaths_us: Vec<u64>,
-    /// How many of those times there should be: one for each death and each other process that then ran.
+    /// How many of those times there should be: one for each death and each other process that took the
+    /// victim for alive and had the time to see it.
     pub deaths_expected: u64,
     /// Processes that were declared dead while they ran.
     pub false_deaths: u64,
