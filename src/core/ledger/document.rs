@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::fusion::document::Fused;
 use crate::core::hlc::{Hlc, Stamp};
 use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId, Voter};
+use crate::core::ledger::shared;
 use crate::core::voters::{Voters, VotersError};
 
 /// The only protocol version there is so far; part of the genesis and of HELLO.
@@ -118,7 +119,7 @@ pub enum DocumentError {
 pub struct Document(Arc<Sealed>);
 
 #[derive(Debug)]
-struct Sealed {
+pub(super) struct Sealed {
     bytes: Arc<str>,
     hash: Hash,
     header: Header,
@@ -139,7 +140,9 @@ impl Document {
     /// If the header cannot be written as JSON, which no value of it can cause.
     pub fn seal(header: Header) -> Self {
         let bytes: Arc<str> = serde_json::to_string(&header).expect("a header is JSON").into();
-        Self(Arc::new(Sealed { hash: Hash::of(bytes.as_bytes()), bytes, header }))
+        let document = Self(Arc::new(Sealed { hash: Hash::of(bytes.as_bytes()), bytes, header }));
+        shared::offer(document.hash(), &document.0);
+        document
     }
 
     /// Makes the first document of a cluster. Every initial voter makes the very same bytes.
@@ -204,11 +207,16 @@ impl Document {
     /// # Errors
     /// [`DocumentError`] if the bytes are malformed or another document's.
     pub fn parse_as(bytes: &str, expected: Hash) -> Result<Self, DocumentError> {
+        if let Some(held) = shared::find(expected).filter(|held| *held.bytes == *bytes) {
+            return Ok(Self(held));
+        }
         let found = Hash::of(bytes.as_bytes());
         if found != expected {
             return Err(DocumentError::Hash { expected, found });
         }
-        Self::parse(bytes)
+        let document = Self::parse(bytes)?;
+        shared::offer(expected, &document.0);
+        Ok(document)
     }
 
     /// The exact bytes.
@@ -270,9 +278,23 @@ mod tests {
     #[test]
     fn a_document_read_back_is_the_same_document() {
         let genesis = genesis();
-        let again = Document::parse_as(genesis.bytes(), genesis.hash()).unwrap();
+        let again = Document::parse(genesis.bytes()).unwrap();
         assert_eq!(again.header(), genesis.header());
         assert_eq!(again.hash(), Hash::of(genesis.bytes().as_bytes()));
+    }
+
+    #[test]
+    fn what_is_read_by_hash_is_held_once_for_as_long_as_somebody_holds_it() {
+        let voter = Voter { node: NodeId::new("a").unwrap(), store: StoreId(1) };
+        let own =
+            Document::genesis("held-once", BTreeMap::from([(RegionId::new("main").unwrap(), vec![voter])])).unwrap();
+        let (bytes, hash) = (own.bytes().to_owned(), own.hash());
+        let read = Document::parse_as(&bytes, hash).unwrap();
+        assert!(Arc::ptr_eq(&own.0, &read.0));
+        drop((own, read));
+        assert!(shared::find(hash).is_none());
+        let anew = Document::parse_as(&bytes, hash).unwrap();
+        assert!(shared::find(hash).is_some_and(|held| Arc::ptr_eq(&held, &anew.0)));
     }
 
     #[test]

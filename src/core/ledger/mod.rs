@@ -5,3 +5,4 @@
 pub mod body;
 pub mod difference;
 pub mod document;
+mod shared;
