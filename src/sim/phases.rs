@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::consensus::Group;
+use crate::core::hlc::Hlc;
 use crate::core::id::{GroupId, Index, Voter};
 use crate::core::node::Node;
-use crate::core::state::entry::Scope;
-use crate::core::state::store::Share;
+use crate::core::state::entry::{Entry, Key, Scope};
+use crate::core::state::store::{Share, Store};
 use crate::core::state::system::{self, Meaning};
 use crate::core::view::Liveness;
 use crate::sim::cluster::Cluster;
 use crate::sim::load::CLIENT_CHANNELS;
+use crate::sim::oracles::written::Written;
 use crate::sim::oracles::{is_quorum, memory};
 use crate::sim::queue::What;
 
@@ -53,6 +55,8 @@ pub(crate) struct Goal {
     from: Vec<(GroupId, Option<Index>)>,
     /// Members that are whole in the phase of the quorum.
     whole: BTreeSet<usize>,
+    /// What is written since everybody is to become equal.
+    written: Written,
 }
 
 impl Cluster {
@@ -133,7 +137,7 @@ impl Cluster {
         self.phase = phase;
         let from = self.groups().into_iter().map(|g| (g.clone(), self.newest_index(&g))).collect::<Vec<_>>();
         let begun = self.queue.now();
-        self.goal = Goal { begun, by: begun + within_us, from, whole: BTreeSet::new() };
+        self.goal = Goal { begun, by: begun + within_us, from, whole: BTreeSet::new(), written: Written::default() };
         let at = self.queue.now();
         self.trace.remark(at, "sim", format_args!("{phase:?}"));
     }
@@ -367,15 +371,33 @@ impl Cluster {
                 if first.summary_of(share) == this.summary_of(share) {
                     continue;
                 }
-                let mut others = this.fingerprints(share);
-                let differ = others.find(|(_, key, entry)| first.get(&key.to_key()) != Some(*entry));
-                let mut others = first.fingerprints(share);
-                let lacks = others.find(|(_, key, entry)| this.get(&key.to_key()) != Some(*entry));
+                let differ = this.fingerprints(share).find(|(_, key, entry)| self.differs(first, &key.to_key(), entry));
+                let lacks = first.fingerprints(share).find(|(_, key, entry)| self.differs(this, &key.to_key(), entry));
+                if differ.is_none() && lacks.is_none() {
+                    continue;
+                }
                 let (id, other) = (&self.members[*m].id, &self.members[nodes[other].0].id);
                 return Some(format!("{id} differs from {other}: it has {differ:?}, the other {lacks:?}"));
             }
         }
         None
+    }
+
+    /// Whether a store has not got an entry of another's, nor may lag behind it.
+    fn differs(&self, store: &Store, key: &Key, entry: &Entry) -> bool {
+        let held = store.get(key);
+        held != Some(entry) && {
+            let (now, held) = (self.queue.now(), held.map(|held| held.stamp));
+            // Of two that differ, the older is what somebody may hold still.
+            !self.goal.written.may_lag(now, key, held.min(Some(entry.stamp)))
+        }
+    }
+
+    /// An origin has written an entry.
+    pub(crate) fn note_written(&mut self, key: &Key, stamp: Hlc) {
+        if self.phase == Phase::Healed {
+            self.goal.written.note(self.queue.now(), key, stamp);
+        }
     }
 
     /// Who holds more than the size of the cluster allows.

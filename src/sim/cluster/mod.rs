@@ -322,6 +322,9 @@ impl Cluster {
                 if self.is_counting() {
                     self.follow(m, &key, &entry);
                 }
+                if key.origin == self.members[m].id {
+                    self.note_written(&key, entry.stamp);
+                }
                 let verdict = self.oracles.merges.changed(m, &key, &entry);
                 self.judge("merge", verdict);
             }

@@ -18,6 +18,7 @@ pub mod arrivals;
 pub mod spread;
 pub mod hierarchy;
 pub mod memory;
+pub mod written;
 
 use crate::core::hard_state::{Position, Record};
 use crate::core::hierarchy::is_own;
