@@ -1,5 +1,7 @@
 //! What a user does with a healthy cluster.
 
+use std::process::Stdio;
+
 use sha2::{Digest, Sha256};
 
 use crate::harness::{Cluster, extends};
@@ -127,4 +129,20 @@ fn a_rolling_upgrade_goes_on_committing_and_whoever_speaks_another_version_is_re
     c.until("the newer says why", || c.log("gw-3").contains(other).then_some(()));
     let index = c.index("gw-2");
     c.until("who speaks both goes on with either", || (c.index("gw-2") > index).then_some(()));
+}
+
+#[test]
+fn nodes_of_one_process_are_a_cluster_and_end_with_it() {
+    let c = Cluster::prepare();
+    let mut command = c.command(&["cluster", "start", "--in-process", "--config", &c.file()]);
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let committed = || (c.status_of("gw-2")?["checkpoint"]["index"].as_u64() >= Some(2)).then_some(());
+    c.until("they commit", committed);
+    let kept = c.ledger("gw-1");
+    // SAFETY: a signal to a process of our own that has not been waited for.
+    unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGINT) };
+    let ended = c.until("they end with their process", || process.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    c.ok(&["cluster", "start", "--detach", "--config", &c.file()]);
+    assert!(extends(&c.ledger("gw-1"), &kept), "what they agreed on outlives them");
 }
