@@ -52,8 +52,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Takes the ports, opens the store, and starts everything. What nodes of one process have in
-    /// common is `together`.
+    /// Takes the ports, opens the store, and starts everything, as one of those that are `together` in a process or alone.
     ///
     /// # Errors
     /// [`StartError`] says what to do.

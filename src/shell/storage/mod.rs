@@ -4,7 +4,8 @@
 //! program: a store whose hard state cannot be trusted is set aside, never read as if it were empty, and the
 //! node comes back under a new `StoreId` as an observer (rule C11).
 //!
-//! Invariant: a batch is answered only once it is as durable as the store's [`Depth`] says; a failed write is never retried, it stops the node.
+//! Invariant: a batch is answered only once it is as durable as the store's [`Depth`] says; a failed write is never
+//! retried, it stops the node.
 
 mod guard;
 mod open;
