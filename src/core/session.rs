@@ -81,6 +81,10 @@ pub struct Sessions {
     links: BTreeMap<LinkId, Link>,
     /// Those that are neither in use nor closing, and have deadlines.
     unsettled: BTreeSet<LinkId>,
+    /// Those of them that are on trial.
+    trials: BTreeSet<LinkId>,
+    /// No unsettled link is due before this.
+    due: Mono,
     /// The link in use for each peer.
     in_use: BTreeMap<NodeId, LinkId>,
     /// Peers refused for good, so that it is said once.
@@ -129,6 +133,8 @@ impl Sessions {
             committed: false,
             links: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            trials: BTreeSet::new(),
+            due: Mono::NEVER,
             in_use: BTreeMap::new(),
             told: BTreeSet::new(),
             refused: None,
@@ -232,7 +238,7 @@ impl Sessions {
             link,
             Link { dialed, opened: now, heard: now, greeted: now, peer: None, early: None, state: State::Greeting },
         );
-        self.unsettled.insert(link);
+        self.set_state(link, State::Greeting);
         self.greet(cx, link);
     }
 
@@ -267,12 +273,13 @@ impl Sessions {
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
         self.unsettled.remove(&link);
+        self.trials.remove(&link);
         if gone.state == State::Ready {
             self.retire(cx, link, &gone);
         }
         // Whoever was on trial against it has won.
         let won = |l: &Link| matches!(l.state, State::Trial { rival, .. } if rival == link);
-        let winners: Vec<LinkId> = self.unsettled().filter(|(_, l)| won(l)).map(|(id, _)| id).collect();
+        let winners = self.on_trial(won);
         for winner in winners {
             self.accept(cx, winner);
         }
@@ -311,8 +318,7 @@ impl Sessions {
     fn judge_trials(&mut self, cx: &mut Cx<'_>, older: LinkId) {
         let now = cx.now.mono;
         let proven = |l: &Link| matches!(l.state, State::Trial { rival, since } if rival == older && now.since(since) >= TRIAL_GRACE);
-        let losers: Vec<LinkId> = self.unsettled().filter(|(_, l)| proven(l)).map(|(id, _)| id).collect();
-        for loser in losers {
+        for loser in self.on_trial(proven) {
             let older = self.links.get(&older).and_then(|link| link.peer.clone());
             let Some((older, newer)) = older.zip(self.links.get(&loser).and_then(|link| link.peer.clone())) else {
                 continue;
@@ -446,8 +452,13 @@ impl Sessions {
     /// Tells the node once all initial voters are known to one that is among them.
     fn look_for_founders(&mut self) {
         let me = &self.params.node;
-        let founder = self.params.initial_voters.values().flatten().any(|node| node == me);
-        if self.cluster.is_some() || self.start.is_none() || !founder || !self.waiting_for().is_empty() {
+        let initial = &self.params.initial_voters;
+        // Cheaper than whom we wait for, and decides nearly always while hundreds of voters meet.
+        let too_few = self.links.len() + 1 < initial.values().map(Vec::len).sum();
+        if self.cluster.is_some() || self.start.is_none() || too_few {
+            return;
+        }
+        if !initial.values().flatten().any(|node| node == me) || !self.waiting_for().is_empty() {
             return;
         }
         let mut stores: BTreeMap<&NodeId, StoreId> = self.known().map(|hello| (&hello.node, hello.store)).collect();
@@ -523,9 +534,14 @@ impl Sessions {
     fn set_state(&mut self, link: LinkId, state: State) {
         let Some(held) = self.links.get_mut(&link) else { return };
         held.state = state;
+        self.due = self.due.min(due(held));
         match state {
             State::Ready | State::Closing => self.unsettled.remove(&link),
             State::Greeting | State::Known | State::Trial { .. } => self.unsettled.insert(link),
+        };
+        match state {
+            State::Trial { .. } => self.trials.insert(link),
+            _ => self.trials.remove(&link),
         };
     }
 
@@ -533,34 +549,45 @@ impl Sessions {
         self.unsettled.iter().filter_map(|id| Some((*id, self.links.get(id)?)))
     }
 
-    /// When sessions next want attention.
+    fn on_trial(&self, is: impl Fn(&Link) -> bool) -> Vec<LinkId> {
+        self.trials.iter().filter(|id| self.links.get(id).is_some_and(&is)).copied().collect()
+    }
+
+    /// When sessions next want attention, at the earliest: what is heard meanwhile makes it later.
     pub fn deadline(&self) -> Mono {
-        let due = |link: &Link| match link.state {
-            State::Greeting => link.opened + GREETING_PATIENCE,
-            State::Trial { since, .. } => since + TRIAL_PATIENCE,
-            State::Known => (link.greeted + GREET_AGAIN).min(link.heard + KNOWN_SILENCE_MAX),
-            State::Ready | State::Closing => Mono::NEVER,
-        };
-        self.unsettled().map(|(_, link)| due(link)).min().unwrap_or(Mono::NEVER)
+        self.due
     }
 
     /// Closes links that never greeted, and decides trials in which the older link stayed silent.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        let links: Vec<(LinkId, State, [Mono; 3])> =
-            self.unsettled().map(|(id, l)| (id, l.state, [l.opened, l.heard, l.greeted])).collect();
-        for (link, state, [opened, heard, greeted]) in links {
+        if now < self.due {
+            return;
+        }
+        let is_due = |(id, link): (LinkId, &Link)| (due(link) <= now).then_some((id, link.state, link.heard));
+        let links: Vec<(LinkId, State, Mono)> = self.unsettled().filter_map(is_due).collect();
+        for (link, state, heard) in links {
             match state {
-                State::Known if heard + KNOWN_SILENCE_MAX <= now => self.close(cx, link),
-                State::Known if greeted + GREET_AGAIN <= now => self.greet(cx, link),
-                State::Greeting if opened + GREETING_PATIENCE <= now => self.close(cx, link),
-                State::Trial { rival, since } if since + TRIAL_PATIENCE <= now && self.links.contains_key(&rival) => {
+                State::Known if heard + KNOWN_SILENCE_MAX > now => self.greet(cx, link),
+                State::Known | State::Greeting => self.close(cx, link),
+                State::Trial { rival, .. } if self.links.contains_key(&rival) => {
                     self.dismiss(cx, rival);
                     self.accept(cx, link);
                 }
-                _ => {}
+                State::Trial { .. } | State::Ready | State::Closing => {}
             }
         }
+        self.due = self.unsettled().map(|(_, link)| due(link)).min().unwrap_or(Mono::NEVER);
+    }
+}
+
+/// When something is to be done about this link.
+fn due(link: &Link) -> Mono {
+    match link.state {
+        State::Greeting => link.opened + GREETING_PATIENCE,
+        State::Trial { since, .. } => since + TRIAL_PATIENCE,
+        State::Known => (link.greeted + GREET_AGAIN).min(link.heard + KNOWN_SILENCE_MAX),
+        State::Ready | State::Closing => Mono::NEVER,
     }
 }
 

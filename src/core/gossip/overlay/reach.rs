@@ -6,6 +6,7 @@ use crate::core::gossip::overlay::members::Place;
 use crate::core::gossip::overlay::{Contact, Overlay};
 use crate::core::id::NodeId;
 use crate::core::state::system::Addr;
+use crate::core::time::Mono;
 
 impl Overlay {
     /// A link that broke: whether only the link is gone, or who was there, tells a dial.
@@ -32,22 +33,22 @@ impl Overlay {
                 || self.links.is_empty()
                 || there(contact).is_none_or(|known| matches!(known.place, Place::Dead | Place::Nowhere))
         };
-        let free: Vec<Addr> = self
-            .bootstrap
-            .iter()
-            .filter(|(addr, contact)| wanted(contact) && !self.is_busy(addr))
-            .map(|(addr, _)| addr.clone())
-            .collect();
-        for addr in free {
-            let Some(contact) = self.bootstrap.get_mut(&addr) else { continue };
-            if contact.retry.due <= now {
-                contact.retry.put_off(now, cx.rng, least, most);
-                let node = contact.node.clone();
-                self.dials.dial(cx, addr, node);
-            } else {
-                let due = contact.retry.due;
-                self.wait_for(due);
+        let mut next = Mono::NEVER;
+        let mut due: Vec<(Addr, Option<NodeId>)> = Vec::new();
+        for (addr, contact) in &self.bootstrap {
+            if !wanted(contact) || self.is_busy(addr) {
+                continue;
             }
+            match contact.retry.due <= now {
+                true => due.push((addr.clone(), contact.node.clone())),
+                false => next = next.min(contact.retry.due),
+            }
+        }
+        self.wait_for(next);
+        for (addr, node) in due {
+            let Some(contact) = self.bootstrap.get_mut(&addr) else { continue };
+            contact.retry.put_off(now, cx.rng, least, most);
+            self.dials.dial(cx, addr, node);
         }
     }
 

@@ -77,6 +77,14 @@ impl Lane {
         }
     }
 
+    /// When there is something to send that waits for nothing but time.
+    pub fn due(&self) -> Mono {
+        match self.sending || self.outbox.is_empty() {
+            true => self.wishes_due(),
+            false => self.next_flush.min(self.wishes_due()),
+        }
+    }
+
     /// Whether a flush may be sent.
     pub fn is_due(&self, now: Mono) -> bool {
         !self.sending && !self.outbox.is_empty() && self.next_flush <= now

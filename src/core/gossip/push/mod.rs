@@ -12,7 +12,6 @@ mod lag;
 mod lane;
 mod outbox;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -49,8 +48,8 @@ pub(super) struct Push {
     lag: Lag,
     /// When to look whether a doubt about a parent has stood long enough.
     doubts_due: Mono,
-    /// What [`Push::deadline`] said last, until a lane changes: it is asked for after every event, and most change none.
-    due: Cell<Option<Mono>>,
+    /// No lane is due before this: worked out anew when lanes are flushed, since it is asked for after every event.
+    due: Mono,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +87,7 @@ impl Push {
             busy: BTreeSet::new(),
             lag: Lag::new(params.gossip.settle_after),
             doubts_due: Mono::NEVER,
-            due: Cell::default(),
+            due: Mono::NEVER,
         }
     }
 
@@ -133,9 +132,9 @@ impl Push {
 
     /// A lane may have something to say.
     fn note_work(&mut self, link: LinkId) {
-        self.due.take();
-        if self.lanes.get(&link).is_some_and(Lane::has_work) {
+        if let Some(lane) = self.lanes.get(&link).filter(|lane| lane.has_work()) {
             self.busy.insert(link);
+            self.due = self.due.min(lane.due());
         }
     }
 
@@ -144,7 +143,6 @@ impl Push {
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
         self.lanes.remove(&link)?;
         self.busy.remove(&link);
-        self.due.take();
         let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
         orphans.iter().for_each(|number| self.graft(*number));
@@ -161,9 +159,9 @@ impl Push {
             lane.untell(number);
             if lane.has_work() {
                 self.busy.insert(*link);
+                self.due = self.due.min(lane.due());
             }
         }
-        self.due.take();
     }
 
     /// An entry of `origin` was new, and came on `link`, so long after it was written.
@@ -290,12 +288,10 @@ impl Push {
                 due => self.doubts_due = self.doubts_due.min(due),
             }
         }
-        self.due.take();
     }
 
     /// A peer has a better parent for these origins: its link carries them no more, the outbox included.
     pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
-        self.due.take();
         for origin in &prune.origins {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
@@ -325,13 +321,11 @@ impl Push {
             lane.outbox.drop_origin(origin);
         }
         self.free.push(number);
-        self.due.take();
     }
 
     /// An entry has news for all neighbours that want its origin, but for the one that brought it. With `skip`, some
     /// are left out.
     pub fn offer(&mut self, key: &Key, scope: Scope, offer: Offer, skip: impl Fn(LinkId) -> bool) {
-        self.due.take();
         let number = self.number(&key.origin);
         let (from, confirm) = match offer {
             Offer::Own { confirm } => (None, confirm),
@@ -348,6 +342,7 @@ impl Push {
             if wanted && reaches && lane.node != key.origin && !skip(*link) {
                 lane.outbox.add(key, confirm);
                 self.busy.insert(*link);
+                self.due = self.due.min(lane.due());
             }
         }
     }
@@ -356,7 +351,7 @@ impl Push {
     pub fn on_ready(&mut self, link: LinkId) {
         if let Some(lane) = self.lanes.get_mut(&link) {
             lane.sending = false;
-            self.due.take();
+            self.due = self.due.min(lane.due());
         }
     }
 
@@ -367,7 +362,7 @@ impl Push {
             return;
         }
         self.judge_parents(cx.now.mono);
-        self.due.take();
+        let mut next = Mono::NEVER;
         let params = &self.params.gossip;
         let (lanes, origins) = (&mut self.lanes, &self.origins);
         self.busy.retain(|link| {
@@ -385,20 +380,15 @@ impl Push {
                     cx.fx.push(Effect::Send { link: *link, message, notify: true });
                 }
             }
+            next = next.min(lane.due());
             lane.has_work()
         });
+        self.due = next;
     }
 
-    /// When a flush is due that waits for nothing but time.
+    /// When a flush is due that waits for nothing but time, at the earliest: what is pruned meanwhile makes it later.
     pub fn deadline(&self) -> Mono {
-        let due = |lane: &Lane| match lane.sending || lane.outbox.is_empty() {
-            true => lane.wishes_due(),
-            false => lane.next_flush.min(lane.wishes_due()),
-        };
-        let busy = || self.busy.iter().filter_map(|link| self.lanes.get(link));
-        let due = self.due.get().unwrap_or_else(|| busy().map(due).min().unwrap_or(Mono::NEVER));
-        self.due.set(Some(due));
-        due.min(self.doubts_due)
+        self.due.min(self.doubts_due)
     }
 
     /// Origins that have a parent, or had one.
