@@ -30,6 +30,18 @@ pub(crate) enum Phase {
     Done,
 }
 
+impl Phase {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Faults => "faults",
+            Phase::Quorum => "a quorum is whole",
+            Phase::Healed => "all is whole",
+            Phase::Done => "passed",
+        }
+    }
+}
+
 /// Election timeouts within which a whole quorum must commit: for elections to settle, links to be made again,
 /// clocks to be believed and what a deposed leader left behind to be fetched.
 const QUORUM_TIMEOUTS: u64 = 60;

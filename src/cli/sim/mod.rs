@@ -7,12 +7,13 @@ mod sweep;
 use std::io::Write as _;
 
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::cli::error::{CliError, Kind};
 use crate::cli::output::{self, Column, Rows, number, text};
-use crate::sim::cluster::{Report, run as simulate};
+use crate::sim::cluster::{Reached, Report, run as simulate, run_watched};
 use crate::sim::fault::Fault;
 use crate::sim::minimize::minimize;
 use crate::sim::oracles::spread::Spread;
@@ -212,7 +213,17 @@ fn one(cx: &Context, args: &RunArgs) -> Result<(), CliError> {
         })),
         false => Trace::default(),
     };
-    let report = simulate(&plan, trace);
+    let report = {
+        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a template");
+        // Both go to the same terminal.
+        let bar = if args.trace { ProgressBar::hidden() } else { ProgressBar::new_spinner() }.with_style(style);
+        let report = run_watched(&plan, trace, &mut |at| {
+            bar.set_message(format!("{}, {} steps", how_far(at), at.steps));
+            bar.tick();
+        });
+        bar.finish_and_clear();
+        report
+    };
     let took_us = crate::shell::clock::machine_micros() - begun;
     let again = if args.once { report.clone() } else { simulate(&plan, Trace::default()) };
     if again != report {
@@ -231,6 +242,10 @@ fn one(cx: &Context, args: &RunArgs) -> Result<(), CliError> {
         }
     }
     found.verdict()
+}
+
+fn how_far(at: Reached) -> String {
+    format!("{} s of virtual time, {}", at.virtual_us / 1_000_000, at.part)
 }
 
 /// The one command that shows a failure again.

@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
-use crate::cli::sim::{Found, replay, scenarios};
-use crate::sim::cluster::{Report, run as simulate};
+use crate::cli::sim::{Found, how_far, replay, scenarios};
+use crate::sim::cluster::{Report, run as simulate, run_watched};
 use crate::sim::scenario::Scenario;
 use crate::sim::swarm::{Cut, Plan};
 use crate::sim::trace::Trace;
@@ -78,14 +78,17 @@ fn sweep(scenario: &Scenario, name: &str, args: &SweepArgs) -> Result<Found, Cli
                         return;
                     }
                     let plan = Plan::draw(scenario, seed, &Cut::default());
-                    let report = simulate(&plan, Trace::default());
+                    // A seed that takes long says which it is.
+                    let report = run_watched(&plan, Trace::default(), &mut |at| {
+                        bar.set_message(said(&broken, Some(format!("seed {seed}: {}", how_far(at)))));
+                    });
                     if seed.is_multiple_of(COMPARED) && simulate(&plan, Trace::default()) != report {
                         *differs.lock().expect("no holder panics") = Some(seed);
                     }
                     if report.violation.is_some() {
-                        let broken = broken.fetch_add(1, Ordering::Relaxed) + 1;
-                        bar.set_message(format!("{broken} broken"));
+                        broken.fetch_add(1, Ordering::Relaxed);
                     }
+                    bar.set_message(said(&broken, None));
                     reports.lock().expect("no holder panics").push(report);
                     bar.inc(1);
                 }
@@ -100,6 +103,15 @@ fn sweep(scenario: &Scenario, name: &str, args: &SweepArgs) -> Result<Found, Cli
     let mut reports = reports.into_inner().expect("no holder panics");
     reports.sort_by_key(|report| report.seed);
     Ok(Found::of(scenario, &reports, took_us, |seed| replay(name, seed, &Cut::default())))
+}
+
+/// What stands behind the bar.
+fn said(broken: &AtomicU64, running: Option<String>) -> String {
+    let broken = match broken.load(Ordering::Relaxed) {
+        0 => None,
+        n => Some(format!("{n} broken")),
+    };
+    broken.into_iter().chain(running).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -57,10 +57,29 @@ pub struct Report {
 
 /// Runs a plan to its end or to the first broken rule.
 pub fn run(plan: &Plan, trace: Trace) -> Report {
+    run_watched(plan, trace, &mut |_| ())
+}
+
+/// The same, and says now and then how far it is.
+pub fn run_watched(plan: &Plan, trace: Trace, tell: &mut dyn FnMut(Reached)) -> Report {
     let mut cluster = Cluster::new(plan, trace);
-    cluster.run();
+    cluster.run(tell);
     cluster.report()
 }
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached {
+    /// Virtual time, in microseconds.
+    pub virtual_us: u64,
+    /// Events that nodes have handled.
+    pub steps: u64,
+    /// What it is at.
+    pub part: &'static str,
+}
+
+/// Steps between two words about how far a run is.
+const TELL_EVERY: u64 = 1 << 14;
 
 /// Wakes at one instant beyond which a node is taken to spin.
 const SPINS_MAX: u32 = 1_000;
@@ -143,18 +162,23 @@ impl Cluster {
     }
 
     /// A node that stops itself breaks a rule like any other, and the seed is told.
-    fn run(&mut self) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run_on())) {
+    fn run(&mut self, tell: &mut dyn FnMut(Reached)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run_on(tell))) {
             let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             let detail = said.unwrap_or("a panic without a word").to_owned();
             self.violation = Some(Violation { oracle: "assertion", detail });
         }
     }
 
-    fn run_on(&mut self) {
+    fn run_on(&mut self, tell: &mut dyn FnMut(Reached)) {
+        let mut told = 0;
         while self.violation.is_none() && self.phase != Phase::Done {
             let Some(what) = self.queue.pop() else { break };
             self.happen(what);
+            if self.steps >= told + TELL_EVERY {
+                told = self.steps;
+                tell(Reached { virtual_us: self.queue.now(), steps: self.steps, part: self.phase.as_str() });
+            }
         }
     }
 
