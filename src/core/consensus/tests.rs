@@ -98,6 +98,15 @@ impl Desk {
         std::mem::take(&mut self.facts).into_iter().filter_map(fetch).collect()
     }
 
+    /// Types of what was said since the last look.
+    fn sent(&mut self) -> Vec<&'static str> {
+        let said = |fact| match fact {
+            Fact::Send { message, .. } | Fact::Ask { message, .. } => Some(message.type_name()),
+            _ => None,
+        };
+        std::mem::take(&mut self.facts).into_iter().filter_map(said).collect()
+    }
+
     fn time_out(&mut self) {
         self.now = self.now.max(self.group.deadline());
         self.with(|group, cx, writes, _| group.on_deadline(cx, writes));
@@ -275,6 +284,21 @@ fn a_refused_candidate_asks_for_what_is_newer_than_its_own_and_once() {
     assert_eq!(refused('d', other(2, 6)), [other(2, 6).hash], "C3: the newest is what wins");
     desk.vote('e', true, false, Some(Refusal::HearsLeader), other(9, 9));
     assert_eq!(desk.fetches(), [], "that was not the reason");
+}
+
+#[test]
+fn a_refused_candidate_takes_what_it_fetched_and_acknowledges_nothing() {
+    let (mut desk, mut leader) = (Desk::new('a', "abc"), Desk::new('b', "abc"));
+    leader.lead('c');
+    leader.propose();
+    let newer = leader.group.hard().accepted;
+    desk.shelf.0.extend(leader.shelf.0.iter().cloned());
+    desk.time_out();
+    desk.facts.clear();
+    desk.vote('c', true, false, Some(Refusal::Behind), newer);
+    assert_eq!(desk.group.hard().accepted, newer, "C3: it campaigns with that from now on");
+    // An acknowledgement would count in a ballot whose proposal it never heard, and may have forgone by a vote.
+    assert_eq!(desk.sent(), ["ELECTION_REQUEST"]);
 }
 
 #[test]
