@@ -7,7 +7,7 @@ use crate::core::effect::Effect;
 use crate::core::hlc::Stamp;
 use crate::core::id::{Index, RegionId, StoreId};
 use crate::core::ledger::document::Counts;
-use crate::core::message::agreement::{CheckpointAck, ElectionVote, Heartbeat, HeartbeatAck, Refusal};
+use crate::core::message::agreement::{CheckpointAck, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck, Refusal};
 use crate::core::rng::Rng;
 use crate::core::time::{Now, Wall};
 
@@ -110,6 +110,21 @@ impl Desk {
     fn time_out(&mut self) {
         self.now = self.now.max(self.group.deadline());
         self.with(|group, cx, writes, _| group.on_deadline(cx, writes));
+    }
+
+    /// What this node answers to a candidate whose accepted pair is as new as its own.
+    fn asked_by(&mut self, candidate: char, term: u64, pre: bool) -> Option<Refusal> {
+        let (group, accepted) = (self.group.id().clone(), self.group.hard().accepted);
+        let request = ElectionRequest { group, term: Term(term), candidate: voter(candidate), accepted, pre };
+        self.facts.clear();
+        self.with(|group, cx, writes, _| group.on_election_request(cx, writes, &request));
+        let answer = |fact: &Fact| match fact {
+            Fact::Send { message: Message::ElectionVote(vote), .. } => Some(vote.clone()),
+            _ => None,
+        };
+        let answer = self.facts.iter().find_map(answer).expect("every question is answered");
+        assert_eq!(answer.granted, answer.reason.is_none());
+        answer.reason
     }
 
     fn vote(&mut self, by: char, pre: bool, granted: bool, reason: Option<Refusal>, accepted: Accepted) {
@@ -451,4 +466,78 @@ fn what_is_held_back_for_the_disk_is_counted() {
         assert_eq!(group.held(), 2, "the two others are asked once its own vote is durable");
     });
     assert_eq!(desk.group.held(), 0);
+}
+
+#[test]
+fn of_two_that_ask_at_once_the_lesser_gives_up() {
+    let mut desk = Desk::new('b', "abc");
+    desk.time_out();
+    assert_eq!((desk.asked_by('a', 1, true), desk.group.role()), (None, Role::Candidate), "a is the lesser");
+    assert_eq!((desk.asked_by('c', 1, true), desk.group.role()), (None, Role::Follower));
+    let mut late = Desk::new('b', "abc");
+    late.now = late.group.deadline();
+    let wait = ConsensusParams::default().election_timeout / 6;
+    assert_eq!(late.asked_by('a', 1, true), None);
+    assert_eq!(late.group.deadline(), late.now + wait, "whoever does not ask yet lets it come first");
+    assert_eq!(late.asked_by('a', 1, false), None);
+    late.time_out();
+    late.vote('c', true, true, None, late.group.hard().accepted);
+    let term = late.group.hard().term;
+    assert_eq!(late.asked_by('c', term.0, true), Some(Refusal::StaleTerm), "its own vote binds it");
+    assert_eq!(late.group.role(), Role::Candidate, "a campaign that binds goes on");
+}
+
+#[test]
+fn a_pre_vote_is_refused_while_a_leader_is_heard_and_for_what_could_not_be_voted() {
+    let mut desk = Desk::new('a', "abc");
+    let beat = |desk: &mut Desk| {
+        let (group, leader) = (desk.group.id().clone(), voter('b').node);
+        let beat = Heartbeat { group, term: Term(4), leader, round: Round(1), committed: None };
+        desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+    };
+    beat(&mut desk);
+    let patience = ConsensusParams::default().election_timeout;
+    desk.now = desk.now + (patience - Duration::from_micros(1));
+    assert_eq!(desk.asked_by('c', 5, true), Some(Refusal::HearsLeader));
+    desk.now = desk.now + Duration::from_micros(1);
+    assert_eq!((desk.asked_by('c', 5, true), desk.asked_by('c', 4, true)), (None, None), "it is free in its term");
+    assert_eq!(desk.asked_by('c', 3, true), Some(Refusal::StaleTerm));
+    assert_eq!(desk.asked_by('c', 3, false), Some(Refusal::StaleTerm));
+    assert_eq!(desk.asked_by('b', 4, false), None);
+    assert_eq!(desk.asked_by('c', 4, false), Some(Refusal::VotedOther), "C2");
+    assert_eq!((desk.asked_by('c', 4, true), desk.asked_by('b', 4, true)), (Some(Refusal::StaleTerm), None));
+    let mut leader = Desk::new('a', "abc");
+    leader.lead('b');
+    assert_eq!(leader.asked_by('c', 9, true), Some(Refusal::HearsLeader), "nobody stands aside for a guess");
+    assert!(leader.group.is_leader());
+}
+
+#[test]
+fn a_leader_says_a_proposal_again_until_it_is_committed_and_then_wants_the_next_in_its_time() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.facts.clear();
+    let params = ConsensusParams::default();
+    let due = |desk: &mut Desk, at: Mono| {
+        desk.now = at;
+        desk.answered_by("bc", None);
+        desk.facts.clear();
+        desk.with(|group, cx, writes, _| group.on_deadline(cx, writes));
+        let wanted = desk.facts.contains(&Fact::WantCheckpoint);
+        (desk.sent().contains(&"CHECKPOINT_PROPOSE"), wanted)
+    };
+    let led = desk.now;
+    assert_eq!(due(&mut desk, led + (params.election_timeout - Duration::from_micros(1))), (false, false));
+    assert_eq!(due(&mut desk, led + params.election_timeout), (true, false), "nobody has answered");
+    assert_eq!(due(&mut desk, led + params.election_timeout + params.election_timeout / 2), (false, false));
+    assert_eq!(due(&mut desk, led + params.election_timeout * 2), (true, false));
+    desk.accepted_by("b");
+    let first = led + params.election_timeout * 3;
+    assert_eq!(due(&mut desk, first), (false, true), "it is committed, and the next has waited");
+    let mut at = first;
+    while at + params.election_timeout / 2 < first + params.checkpoint_interval {
+        at = at + params.election_timeout / 2;
+        assert_eq!(due(&mut desk, at), (false, false), "{at:?}");
+    }
+    assert_eq!(due(&mut desk, first + params.checkpoint_interval), (false, true));
 }

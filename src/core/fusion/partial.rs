@@ -370,3 +370,111 @@ fn keep_smallest(values: &mut Vec<f64>, order: impl Fn(&f64, &f64) -> std::cmp::
     }
     values.sort_unstable_by(order);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERMS: Terms =
+        Terms { ttl_ms: 60_000, walk: 0.0, coverage: 2.0, tolerate: None, method: Method::SchmidSchossmaier };
+    const NOW: Wall = Wall::from_millis(1_000_000);
+
+    fn member(i: usize) -> Member {
+        let sensor =
+            Sensor { node: NodeId::new(&format!("gw-{i:04}")).unwrap(), channel: Channel::new("temp").unwrap() };
+        Member { sensor, value: Some(20.0 + i as f64), sigma: Some(0.5), spread: 0.0, time: NOW, fault: None }
+    }
+
+    fn members(n: usize) -> Share {
+        Share { taken: NOW, content: Content::Members((0..n).map(member).collect()) }
+    }
+
+    fn sketch(change: impl FnOnce(&mut Sketch)) -> Share {
+        let mut sketch = Sketch::of(&(0..9).map(member).collect::<Vec<_>>(), &TERMS, NOW);
+        change(&mut sketch);
+        Share { taken: NOW, content: Content::Sketch(Box::new(sketch)) }
+    }
+
+    #[test]
+    fn a_share_of_somebody_else_is_refused_where_it_breaks_its_bounds() {
+        assert_eq!((members(EXACT_MAX).check(), sketch(|_| ()).check()), (Ok(()), Ok(())));
+        assert!(members(EXACT_MAX + 1).check().unwrap_err().contains("more sensors"));
+        let pair = |a, b| Share { taken: NOW, content: Content::Members(vec![member(a), member(b)]) }.check();
+        assert!(pair(1, 2).is_ok() && pair(2, 1).unwrap_err().contains("out of order") && pair(1, 1).is_err());
+        let ends = |change: fn(&mut Sketch)| sketch(change).check().unwrap_err().contains("ends of a sketch");
+        assert!(ends(|s| s.lowers.reverse()) && ends(|s| s.uppers.reverse()));
+        assert!(ends(|s| s.lowers = vec![1.0; ENDS_KEPT + 1]) && ends(|s| s.uppers = vec![1.0; ENDS_KEPT + 1]));
+        assert!(sketch(|s| s.lowers = vec![1.0; ENDS_KEPT]).check().is_ok());
+        let counts = |change: fn(&mut Sketch)| sketch(change).check().unwrap_err().contains("counts more");
+        assert!(counts(|s| s.stale = COUNT_MAX + 1) && counts(|s| s.faulty = COUNT_MAX + 1));
+        assert!(counts(|s| s.moments.n = COUNT_MAX + 1));
+        assert!(counts(|s| s.named = vec![rejected(&member(1), "drift".to_owned()); NAMED_MAX + 1]));
+        let most = |s: &mut Sketch| {
+            (s.stale, s.faulty, s.moments.n) = (COUNT_MAX, COUNT_MAX, COUNT_MAX);
+            s.named = vec![rejected(&member(1), "drift".to_owned()); NAMED_MAX];
+        };
+        assert!(sketch(most).check().is_ok());
+    }
+
+    #[test]
+    fn of_two_shares_all_choose_the_newer_and_of_two_as_new_the_same() {
+        let (old, few, many) = (Share { taken: Wall::from_millis(1), ..members(3) }, members(1), members(2));
+        assert!(few.supersedes(&old) && !old.supersedes(&few));
+        assert!(few.supersedes(&many) != many.supersedes(&few) && !few.supersedes(&few));
+        let region = RegionId::new("eu").unwrap();
+        let merged = |first: &Share, then: &Share| {
+            let mut partial = Partial::of(region.clone(), first.clone());
+            partial.merge(&Partial::of(region.clone(), then.clone()));
+            partial
+        };
+        assert_eq!(merged(&few, &many), merged(&many, &few));
+        assert_eq!(merged(&old, &few), Partial::of(region.clone(), few.clone()));
+    }
+
+    #[test]
+    fn a_number_that_measures_nothing_is_out_of_range_and_age_and_place_add_to_the_uncertainty() {
+        let odd = |change: fn(&mut Member)| {
+            let mut odd = member(1);
+            change(&mut odd);
+            sort(&[odd], &TERMS, NOW).faulty.first().map(|(_, why)| why.clone())
+        };
+        assert_eq!(odd(|_| ()), None);
+        assert_eq!(odd(|m| m.value = Some(NUMBER_MAX)), None);
+        assert_eq!(odd(|m| m.value = Some(-1e101)), Some("range".to_owned()));
+        assert_eq!(odd(|m| m.sigma = Some(1e101)), Some("range".to_owned()));
+        assert_eq!(odd(|m| m.spread = 1e101), Some("range".to_owned()));
+        assert_eq!(odd(|m| m.value = None), Some("failed".to_owned()));
+        let old = Member { time: Wall::from_millis(NOW.as_millis() - 10_000), spread: 1.5, ..member(1) };
+        let terms = Terms { walk: 0.3, ..TERMS };
+        let all = [old];
+        let sorted = sort(&all, &terms, NOW);
+        let sigma = sorted.voters[0].1.sigma;
+        assert!((sigma - (0.25f64 * (1.0 + 0.09 * 10.0) + 2.25).sqrt()).abs() < 1e-6, "{sigma}");
+    }
+
+    #[test]
+    fn a_sketch_of_all_is_that_of_its_parts() {
+        let all: Vec<Member> = (0..200).map(member).collect();
+        let faulty = |mut m: Member| {
+            m.fault = Some("drift".to_owned());
+            m
+        };
+        let stale = |m: Member| Member { time: Wall::from_millis(NOW.as_millis() - 61_000), ..m };
+        let all: Vec<Member> = all
+            .into_iter()
+            .enumerate()
+            .map(|(i, m)| match i % 10 {
+                0 => faulty(m),
+                1 => stale(m),
+                _ => m,
+            })
+            .collect();
+        let (a, b) = all.split_at(77);
+        let (whole, parts) =
+            (Sketch::of(&all, &TERMS, NOW), Sketch::of(a, &TERMS, NOW).merge(&Sketch::of(b, &TERMS, NOW)));
+        assert_eq!((whole.stale, whole.faulty, whole.named.len(), whole.lowers.len()), (20, 20, NAMED_MAX, ENDS_KEPT));
+        assert_eq!((&parts.lowers, &parts.uppers, &parts.named), (&whole.lowers, &whole.uppers, &whole.named));
+        assert_eq!((parts.stale, parts.faulty, parts.oldest, parts.newest), (20, 20, whole.oldest, whole.newest));
+        assert_eq!(parts.grid, whole.grid);
+    }
+}

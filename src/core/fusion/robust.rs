@@ -259,6 +259,48 @@ mod tests {
         assert!(found.value < 20.1, "{found:?}");
     }
 
+    /// Five values about 20 that scatter by more than they claim, and none beyond the gate: the weighted mean, and the
+    /// claim times the Birge ratio; with two faulty ones that may be hidden, what those may have moved it as well.
+    #[test]
+    fn the_uncertainty_is_the_claim_inflated_and_what_may_hide() {
+        let values = data(&[19.5, 20.5, 20.4, 19.6, 20.0], 0.1);
+        let birge = (82f64 / 4.0).sqrt();
+        assert!((birge_ratio(&values, 20.0) - birge).abs() < 1e-9);
+        let sure = location(&values, 0).unwrap().0;
+        assert!((sure.value - 20.0).abs() < 1e-9 && (sure.inflation - birge).abs() < 1e-9, "{sure:?}");
+        assert!((sure.sigma - birge / 500f64.sqrt()).abs() < 1e-9, "{sure:?}");
+        let (excess, odds) = (82.0 / 4.0 - 1.0, 0.4 / 0.6);
+        let wary = location(&values, 2).unwrap().0;
+        assert!((wary.sigma - (sure.sigma * sure.sigma + excess * odds * 5.0 / 500.0).sqrt()).abs() < 1e-9, "{wary:?}");
+        assert_eq!(hidden_bias(4, 4, 2.0), 3.0, "no more than half are taken to be hidden");
+        assert_eq!((birge_ratio(&values[..1], 3.0), birge_ratio(&data(&[1.0, 1.1], 9.0), 1.0)), (1.0, 1.0));
+    }
+
+    /// The root of `4 psi(-m) + psi(10 - m)`, where the far one pulls with no more than its bend.
+    #[test]
+    fn hubers_location_is_pulled_by_no_more_than_the_bend() {
+        let values = data(&[0.0, 0.0, 0.0, 0.0, 10.0], 1.0);
+        let (center, weights) = huber(&values, 0.0, 1.0);
+        assert!((center - HUBER_C / 4.0).abs() < 1e-6, "{center}");
+        assert!((weights - (4.0 + HUBER_C / (10.0 - center))).abs() < 1e-6, "{weights}");
+        let (wide, _) = huber(&values, 0.0, 10.0);
+        assert!((wide - 2.0).abs() < 1e-6, "{wide}: nobody is far by ten times the scale");
+    }
+
+    #[test]
+    fn moments_are_those_of_all_values_at_once() {
+        let all = [(1.0, 0.5, 1), (2.0, 0.5, 3), (4.0, 2.0, 1), (-3.0, 1.0, 2)];
+        let all = all.map(|(value, sigma, count)| Datum { value, sigma, count });
+        let merged = all.iter().fold(Moments::default(), |sum, d| sum.merge(&Moments::of(d)));
+        let weight = 4.0 + 12.0 + 0.25 + 2.0;
+        let mean = (4.0 + 24.0 + 1.0 - 6.0) / weight;
+        let squares = |value: f64| (value - mean) * (value - mean);
+        let m2 = 4.0 * squares(1.0) + 12.0 * squares(2.0) + 0.25 * squares(4.0) + 2.0 * squares(-3.0);
+        assert!(near(merged, Moments { n: 7, weight, mean, m2 }), "{merged:?}");
+        assert!((merged.birge_ratio().unwrap() - birge_ratio(&all, mean)).abs() < 1e-9);
+        assert_eq!((Moments::of(&all[0]).birge_ratio(), Moments::default().birge_ratio()), (None, None));
+    }
+
     fn any_moments() -> impl Strategy<Value = Moments> {
         prop::collection::vec((-1e3..1e3f64, 0.01..10.0f64, 1u64..5), 0..20).prop_map(|values| {
             let data = values.into_iter().map(|(value, sigma, count)| Datum { value, sigma, count });

@@ -1,12 +1,17 @@
-//! What the top leader sends and hears, by the number of regions.
+//! What the top leader sends and hears, by the number of regions; who may say what, and what is believed of regions.
+
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::core::archive::Archive;
 use crate::core::consensus::{Contents, Snapshot};
+use crate::core::hard_state::Accepted;
 use crate::core::hlc::{Hlc, Stamp};
 use crate::core::id::{Hash, Index, PersistSeq, Round, StoreId};
 use crate::core::ledger::document::{Counts, RegionCheckpoint};
-use crate::core::message::agreement::{CheckpointAck, CheckpointPropose, ElectionVote, Heartbeat, HeartbeatAck};
+use crate::core::message::agreement::{
+    CheckpointAck, CheckpointPropose, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck,
+};
 use crate::core::rng::Rng;
 use crate::core::state::system::{CheckpointRef, RegionVoters};
 use crate::core::time::{Now, Wall};
@@ -320,4 +325,84 @@ fn what_the_parent_says_of_a_region_stays_until_something_newer_is_heard() {
     heard.committed(checkpoint(3, 10, 5));
     let next = heard.contents(&parent, now, fresh);
     assert_eq!(next[&region(3)].index, checkpoint(3, 10, 5).index);
+}
+
+#[test]
+fn a_voter_speaks_for_itself_and_for_nobody_else() {
+    let (me, other, document) = (voter(1, 0), voter(1, 1), told().0);
+    let (term, round, index, hash) = (Term(3), Round(1), Index(1), document.hash());
+    let accepted = Accepted { ballot: term, index, hash };
+    let said = |by: &Voter| {
+        let (voter, leader) = (by.clone(), by.node.clone());
+        [
+            Message::Heartbeat(Heartbeat { group: GroupId::Top, term, leader, round, committed: None }),
+            Message::HeartbeatAck(HeartbeatAck { group: GroupId::Top, term, round, voter: voter.clone(), holds: None }),
+            Message::ElectionRequest(ElectionRequest {
+                group: GroupId::Top,
+                term,
+                candidate: voter.clone(),
+                accepted,
+                pre: false,
+            }),
+            Message::ElectionVote(ElectionVote {
+                group: GroupId::Top,
+                term,
+                voter: voter.clone(),
+                pre: false,
+                granted: true,
+                reason: None,
+                accepted,
+            }),
+            Message::CheckpointPropose(CheckpointPropose { leader: voter.node.clone(), ..told().1 }),
+            Message::CheckpointAck(CheckpointAck {
+                group: GroupId::Top,
+                term,
+                index,
+                hash,
+                voter,
+                accepted: true,
+                reason: None,
+            }),
+        ]
+    };
+    for (own, forged) in said(&me).iter().zip(&said(&other)) {
+        assert!(is_own(&me, own) && !is_own(&me, forged), "{}", own.type_name());
+    }
+}
+
+#[test]
+fn the_newest_claim_to_a_region_and_to_the_top_stands() {
+    let (a, b) = (voter(1, 0).node, voter(1, 1).node);
+    let mut regions = Regions::default();
+    let leads = |regions: &Regions| regions.leader(&region(1)).map(|claim| claim.node.clone());
+    assert!(regions.claim(&region(1), Term(2), &a) && leads(&regions) == Some(a.clone()));
+    assert!(!regions.claim(&region(1), Term(2), &a), "no news");
+    assert!(!regions.claim(&region(1), Term(1), &b) && leads(&regions) == Some(a.clone()), "older");
+    assert!(regions.claim(&region(1), Term(3), &b) && leads(&regions) == Some(b.clone()));
+    regions.claim_top(Term(5), &a);
+    regions.claim_top(Term(4), &b);
+    assert_eq!(regions.top_leader(), Some(&a));
+    regions.claim_top(Term(6), &b);
+    assert_eq!(regions.top_leader(), Some(&b));
+}
+
+#[test]
+fn what_an_operator_wants_of_regions_ends_when_it_is_done_or_another_leads() {
+    let present = |names: &[usize]| {
+        let of = |r: &usize| (region(*r), BTreeSet::from([voter(*r, 0)]));
+        Voters::try_from(names.iter().map(of).collect::<BTreeMap<_, _>>()).unwrap()
+    };
+    let wanted = |regions: &Regions, now: &Voters| regions.wanted(now).into_keys().collect::<Vec<_>>();
+    let mut regions = Regions::default();
+    regions.add(region(3), BTreeSet::from([voter(3, 0)]));
+    regions.remove(region(1));
+    assert_eq!(wanted(&regions, &present(&[1, 2])), [region(2), region(3)]);
+    regions.settle(&present(&[1, 2]));
+    assert_eq!(wanted(&regions, &present(&[1, 2])), [region(2), region(3)], "nothing is done yet");
+    regions.settle(&present(&[2, 3]));
+    assert_eq!(wanted(&regions, &present(&[1, 2])), [region(1), region(2)], "both are done");
+    regions.add(region(3), BTreeSet::from([voter(3, 0)]));
+    regions.remove(region(1));
+    regions.give_up();
+    assert_eq!(wanted(&regions, &present(&[1, 2])), [region(1), region(2)]);
 }
