@@ -403,4 +403,109 @@ mod tests {
         (0..30).for_each(|i| diagnosis.note_battery(Wall::from_millis(700_000 + i), false));
         assert_eq!(diagnosis.standing(), None);
     }
+
+    /// Readings a second apart, and the fault that stands after each.
+    struct Told {
+        diagnosis: Diagnosis,
+        seconds: u64,
+        limits: Limits,
+    }
+
+    impl Told {
+        /// Of a sensor that has said `value` thirty times, each a little different from the one before.
+        fn usual(limits: Limits, value: f64) -> Self {
+            let mut told = Self { diagnosis: Diagnosis::new(Wall::from_millis(0), value), seconds: 0, limits };
+            (0..30).for_each(|i| assert_eq!(told.says(value + f64::from(i % 2) * 1e-6, None), None));
+            told
+        }
+
+        /// What is wrong with this reading.
+        fn says(&mut self, value: f64, peers: Option<Peers>) -> Option<Fault> {
+            self.seconds += 1;
+            self.diagnosis.observe(Wall::from_millis(self.seconds * 1000), value, &self.limits, peers)
+        }
+
+        fn stands(&self) -> Option<Fault> {
+            self.diagnosis.standing().map(|verdict| verdict.fault)
+        }
+    }
+
+    #[test]
+    fn bounds_are_within_what_can_be_and_an_older_reading_is_not_judged() {
+        let mut told = Told::usual(Limits { min: Some(19.5), max: Some(20.5), ..LIMITS }, 20.0);
+        let said: Vec<Option<Fault>> = [19.5, 20.5, 19.499, 20.501].map(|value| told.says(value, None)).into();
+        assert_eq!(said, [None, None, Some(Fault::Range), Some(Fault::Range)]);
+        assert_eq!(told.diagnosis.observe(Wall::from_millis(1), 1e9, &told.limits, None), None);
+        let last = Wall::from_millis(told.seconds * 1000);
+        assert_eq!(told.diagnosis.observe(last, 1e9, &told.limits, None), Some(Fault::Range), "as old is not older");
+    }
+
+    /// Five claimed uncertainties from the usual, where nothing was ever noisy.
+    #[test]
+    fn a_leap_is_farther_than_what_is_claimed_from_what_is_usual() {
+        for (leap, found) in [(0.999, None), (1.001, Some(Fault::Spike)), (-1.001, Some(Fault::Spike))] {
+            assert_eq!(Told::usual(LIMITS, 20.0).says(20.0 + leap, None), found, "{leap}");
+        }
+        let mut level = Told::usual(LIMITS, 20.0);
+        let said: Vec<bool> = (0..5).map(|_| level.says(30.0, None).is_some()).collect();
+        assert_eq!(said, [true, true, true, false, false], "a new level");
+        assert_eq!(level.says(20.0, None), Some(Fault::Spike), "from which it leaps");
+    }
+
+    /// An alternation by `a` has second differences of `4 a`.
+    #[test]
+    fn noise_is_three_times_what_is_claimed() {
+        let claimed = 3.0 * 0.2 * SECOND_DIFFERENCE / 4.0;
+        for (scale, found) in [(0.95, None), (1.1, Some(Fault::Noise))] {
+            let mut told = Told::usual(LIMITS, 20.0);
+            (0..60).for_each(|i| {
+                told.says(20.0 + scale * claimed * if i % 2 == 0 { 1.0 } else { -1.0 }, None);
+            });
+            assert_eq!(told.stands(), found, "{scale}");
+        }
+    }
+
+    /// Three times its uncertainty, which is taken for between one and four times that of the peers.
+    #[test]
+    fn a_held_value_is_a_fault_once_the_peers_have_moved() {
+        for (sigma, peers, moved, found) in [
+            (0.2, 0.1, 0.59, None),
+            (0.2, 0.1, 0.61, Some(Fault::Stuck)),
+            (9.0, 0.1, 1.19, None),
+            (9.0, 0.1, 1.21, Some(Fault::Stuck)),
+            (0.01, 0.1, 0.29, None),
+            (0.01, 0.1, 0.31, Some(Fault::Stuck)),
+        ] {
+            let mut told = Told::usual(Limits { sigma: Some(sigma), ..LIMITS }, 20.0);
+            let peers = |value: f64| Some(Peers { value, sigma: peers });
+            told.says(20.0, peers(20.0));
+            (0..40).for_each(|_| assert_eq!(told.says(20.0, peers(20.0 + moved)), None));
+            assert_eq!(told.stands(), found, "{sigma} {moved}");
+            (0..40).for_each(|_| assert_eq!(told.says(20.0, peers(20.0)), None));
+            assert_eq!(told.stands(), found, "the peers may come back to it");
+        }
+    }
+
+    /// Three times the root of 3^2 + 4^2 + 12^2, which is 39.
+    #[test]
+    fn a_drift_is_a_distance_that_stays_beyond_what_all_uncertainties_explain() {
+        let limits = Limits { sigma: Some(3.0), spread: 4.0, min: None, max: None, drift_after_ms: 60_000, ..LIMITS };
+        let play = |told: &mut Told, distance: f64, seconds: u64| {
+            for i in 0..seconds {
+                let value = 20.0 + (i % 2) as f64 * 1e-6;
+                told.says(value, Some(Peers { value: value - distance, sigma: 12.0 }));
+            }
+            told.stands()
+        };
+        for sign in [1.0, -1.0] {
+            assert_eq!(play(&mut Told::usual(limits, 20.0), 38.5 * sign, 600), None);
+            let mut told = Told::usual(limits, 20.0);
+            assert_eq!(play(&mut told, 1e6 * sign, 60), None, "from the first reading beyond it on");
+            assert_eq!(play(&mut told, 1e6 * sign, 2), Some(Fault::Drift));
+            let mut told = Told::usual(limits, 20.0);
+            assert_eq!(play(&mut told, 39.5 * sign, 600), Some(Fault::Drift));
+            assert_eq!(play(&mut told, 20.0 * sign, 600), Some(Fault::Drift), "half of it is not back");
+            assert_eq!(play(&mut told, 19.0 * sign, 600), None);
+        }
+    }
 }
