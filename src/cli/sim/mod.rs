@@ -90,8 +90,10 @@ struct Found {
 struct Spreading {
     nodes: u64,
     updates: u64,
-    /// Copies of each update that came to each other node by push.
+    /// Copies of each update that came to each other node by push, of origins whose trees are learned.
     copies: Option<f64>,
+    /// The same of an origin's first readings.
+    learning_copies: Option<f64>,
     repaired: u64,
     /// Bytes sent per node and second, heartbeats apart.
     bytes_per_s: Option<f64>,
@@ -133,6 +135,7 @@ impl Spreading {
             nodes: all.nodes,
             updates: all.updates,
             copies: all.copies(),
+            learning_copies: all.learning_copies(),
             repaired: all.repaired,
             bytes_per_s: all.bytes_per_s(),
             by_type: all
@@ -163,6 +166,7 @@ impl Spreading {
         };
         let parts = [
             self.copies.map(|copies| format!("{copies:.3} copies a node and update")),
+            self.learning_copies.map(|copies| format!("{copies:.2} of those by which trees are learned")),
             self.bytes_per_s.map(|bytes| format!("{bytes:.0} bytes a node and second")),
             pair(self.near_p50_ms, self.near_p99_ms, 1).map(|times| format!("held in its region after {times}")),
             pair(self.far_p50_ms, self.far_p99_ms, 1).map(|times| format!("in others after {times}")),

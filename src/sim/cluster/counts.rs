@@ -92,7 +92,7 @@ impl Cluster {
         if member.node.as_ref().is_some_and(|node| node.start() >= Some(entry.stamp)) {
             return; // It comes back from those who held it all the while.
         }
-        self.oracles.spread.updates += 1;
+        self.oracles.spread.updated(&key.origin);
         if self.oracles.arrivals.is_due(now) {
             self.settle_arrivals();
         }

@@ -181,6 +181,7 @@ impl Cluster {
         let (origin, seed) = (self.rng.below(1 << 40) as u64, self.rng.bits());
         let at = self.queue.now();
         self.excuse_short_death(m);
+        self.oracles.spread.began(&self.members[m].id);
         let member = &mut self.members[m];
         member.clock.reboot(at, origin);
         member.life += 1;

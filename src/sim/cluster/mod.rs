@@ -343,11 +343,12 @@ impl Cluster {
             }
             Effect::Reply { request, reply } => self.on_reply(m, request, reply),
             Effect::Changed { key, entry } => {
+                if key.origin == self.members[m].id {
+                    self.oracles.spread.wrote(&key.origin, &key.channel);
+                    self.note_written(&key, entry.stamp);
+                }
                 if self.is_counting() {
                     self.follow(m, &key, &entry);
-                }
-                if key.origin == self.members[m].id {
-                    self.note_written(&key, entry.stamp);
                 }
                 let verdict = self.oracles.merges.changed(m, &key, &entry);
                 self.judge("merge", verdict);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::id::GroupId;
+use crate::core::id::{Channel, GroupId, NodeId};
 use crate::core::message::Message;
 use crate::sim::oracles::Verdict;
 use crate::sim::oracles::arrivals::Times;
@@ -11,6 +11,10 @@ use crate::sim::scenario::Expect;
 /// Fewer copies than this, and updates have got lost or become one on the way: nothing was measured.
 const COPIES_MIN: f64 = 0.95;
 
+/// Readings that an origin writes before its tree is learned: the first is flooded, and whoever was about to send the
+/// second where it was not wanted is told so by then.
+const LEARNED: u32 = 2;
+
 /// What was counted of spreading.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Spread {
@@ -18,10 +22,14 @@ pub struct Spread {
     pub counted_us: u64,
     /// Nodes at its end.
     pub nodes: u64,
-    /// Entries written by their origins.
+    /// Entries written by origins whose trees are learned.
     pub updates: u64,
-    /// Entries that came by push.
+    /// Of such origins, entries that came by push.
     pub pushed: u64,
+    /// Entries written by the others, and those of theirs that came by push.
+    pub learning: (u64, u64),
+    /// Readings that each origin has written since it began, counted or not.
+    pub wrote: BTreeMap<NodeId, u32>,
     /// Entries that came by repair.
     pub repaired: u64,
     /// Messages and bytes sent, by type.
@@ -52,10 +60,41 @@ impl Spread {
         *count = (count.0 + 1, count.1 + bytes as u64);
     }
 
+    /// An origin has written an entry on this channel.
+    pub fn wrote(&mut self, origin: &NodeId, channel: &Channel) {
+        if !channel.is_system() {
+            *self.wrote.entry(origin.clone()).or_default() += 1;
+        }
+    }
+
+    /// An origin has written an entry that counts.
+    pub fn updated(&mut self, origin: &NodeId) {
+        match self.has_learned(origin) {
+            true => self.updates += 1,
+            false => self.learning.0 += 1,
+        }
+    }
+
+    /// An origin begins anew, and so do those who learn its tree.
+    pub fn began(&mut self, origin: &NodeId) {
+        self.wrote.remove(origin);
+    }
+
+    fn has_learned(&self, origin: &NodeId) -> bool {
+        self.wrote.get(origin).is_some_and(|readings| *readings > LEARNED)
+    }
+
     /// A message was received.
     pub fn received(&mut self, message: &Message) {
         match message {
-            Message::SensorUpdate(update) => self.pushed += update.entries.len() as u64,
+            Message::SensorUpdate(update) => {
+                for entry in &update.entries {
+                    match self.has_learned(&entry.origin) {
+                        true => self.pushed += 1,
+                        false => self.learning.1 += 1,
+                    }
+                }
+            }
             Message::StateUpdate(update) => self.repaired += update.entries.len() as u64,
             _ => {}
         }
@@ -74,10 +113,19 @@ impl Spread {
         of.map(|(_, (_, longest))| *longest as f64 / 1e3).max_by(f64::total_cmp)
     }
 
-    /// Copies of each update that came to each other node by push, on average.
+    /// Copies of each update of an origin whose tree is learned that came to each other node by push, on average.
     pub fn copies(&self) -> Option<f64> {
-        let wanted = self.updates * self.nodes.saturating_sub(1);
-        (wanted > 0).then(|| self.pushed as f64 / wanted as f64)
+        self.copies_of(self.updates, self.pushed)
+    }
+
+    /// The same of those that are not.
+    pub fn learning_copies(&self) -> Option<f64> {
+        self.copies_of(self.learning.0, self.learning.1)
+    }
+
+    fn copies_of(&self, updates: u64, pushed: u64) -> Option<f64> {
+        let wanted = updates * self.nodes.saturating_sub(1);
+        (wanted > 0).then(|| pushed as f64 / wanted as f64)
     }
 
     /// Bytes sent per node and second, heartbeats apart.
@@ -104,6 +152,7 @@ impl Spread {
         self.nodes = self.nodes.max(other.nodes);
         self.updates += other.updates;
         self.pushed += other.pushed;
+        self.learning = (self.learning.0 + other.learning.0, self.learning.1 + other.learning.1);
         self.repaired += other.repaired;
         for (kind, (n, bytes)) in &other.sent {
             let count = self.sent.entry(kind).or_default();
@@ -195,5 +244,35 @@ mod tests {
         assert!(Spread { near: Times { missed: 1, ..times(2_000) }, ..spread.clone() }.judge(&near).is_err());
         assert!(Spread { false_deaths: 1, ..spread.clone() }.judge(&good).is_err());
         assert!(spread.judge(&Expect { bytes_per_s_max: Some(100.0), ..good }).is_err());
+    }
+
+    #[test]
+    fn what_floods_is_counted_apart_until_its_tree_is_learned() {
+        use crate::core::message::exchange::SensorUpdate;
+        use crate::core::state::entry::{KeyedEntry, Scope};
+
+        let (origin, channel) = (NodeId::new("gw-1").unwrap(), Channel::new("temp").unwrap());
+        let node = Channel::new("@node").unwrap();
+        let entry = |channel: &Channel| {
+            let (origin, channel) = (origin.clone(), channel.clone());
+            let (stamp, scope, confirm) = (crate::core::hlc::Hlc::ZERO, Scope::Global, false);
+            KeyedEntry { origin, channel, stamp, scope, value: crate::core::state::entry::Value::of(&1), confirm }
+        };
+        let copy = |channel: &Channel| Message::SensorUpdate(SensorUpdate { entries: vec![entry(channel)] });
+        let mut spread = Spread { nodes: 3, ..Spread::default() };
+        let mut write = |channel: &Channel, copies: usize| {
+            spread.wrote(&origin, channel);
+            spread.updated(&origin);
+            (0..copies).for_each(|_| spread.received(&copy(channel)));
+            (spread.learning_copies(), spread.copies())
+        };
+        assert_eq!(write(&node, 10), (Some(5.0), None), "a system channel is flooded with the first reading");
+        assert_eq!(write(&channel, 10), (Some(5.0), None));
+        assert_eq!(write(&channel, 4), (Some(4.0), None));
+        assert_eq!(write(&channel, 2), (Some(4.0), Some(1.0)));
+        assert_eq!(write(&node, 3), (Some(4.0), Some(1.25)));
+        spread.began(&origin);
+        spread.updated(&origin);
+        assert_eq!((spread.updates, spread.learning.0), (2, 4), "a new life is learned anew");
     }
 }
