@@ -79,14 +79,14 @@ pub struct Sessions {
     /// Something is committed in it.
     committed: bool,
     links: BTreeMap<LinkId, Link>,
-    /// Those that are neither in use nor closing, and have deadlines.
-    unsettled: BTreeSet<LinkId>,
+    /// Those that are neither in use nor closing, each with a time before which it is not due.
+    dues: BTreeSet<(Mono, LinkId)>,
     /// Those of them that are on trial.
     trials: BTreeSet<LinkId>,
-    /// No unsettled link is due before this.
-    due: Mono,
     /// The link in use for each peer.
     in_use: BTreeMap<NodeId, LinkId>,
+    /// An initial voter that a fresh store still waits for: while it does, nothing else needs to be looked at.
+    awaited: Option<NodeId>,
     /// Peers refused for good, so that it is said once.
     told: BTreeSet<(NodeId, StoreId)>,
     /// Why a peer refused us last.
@@ -105,6 +105,8 @@ struct Link {
     /// A HELLO that came before we could say ours: taken up right after that.
     early: Option<Hello>,
     state: State,
+    /// Its place among those that have deadlines; `NEVER` if it has none.
+    queued: Mono,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +134,10 @@ impl Sessions {
             cluster,
             committed: false,
             links: BTreeMap::new(),
-            unsettled: BTreeSet::new(),
+            dues: BTreeSet::new(),
             trials: BTreeSet::new(),
-            due: Mono::NEVER,
             in_use: BTreeMap::new(),
+            awaited: None,
             told: BTreeSet::new(),
             refused: None,
             facts: Vec::new(),
@@ -228,16 +230,15 @@ impl Sessions {
         for (link, hello) in early {
             self.on_hello(cx, link, hello);
         }
-        self.look_for_founders();
+        self.look_for_founders(None);
     }
 
     /// A connection stands.
     pub fn on_link_up(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {
         let now = cx.now.mono;
-        self.links.insert(
-            link,
-            Link { dialed, opened: now, heard: now, greeted: now, peer: None, early: None, state: State::Greeting },
-        );
+        let state = State::Greeting;
+        let (opened, heard, greeted, queued) = (now, now, now, Mono::NEVER);
+        self.links.insert(link, Link { dialed, opened, heard, greeted, peer: None, early: None, state, queued });
         self.set_state(link, State::Greeting);
         self.greet(cx, link);
     }
@@ -272,7 +273,7 @@ impl Sessions {
     /// A connection is gone.
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let Some(gone) = self.links.remove(&link) else { return };
-        self.unsettled.remove(&link);
+        self.dues.remove(&(gone.queued, link));
         self.trials.remove(&link);
         if gone.state == State::Ready {
             self.retire(cx, link, &gone);
@@ -418,7 +419,7 @@ impl Sessions {
             self.set_state(link, State::Known);
             match hello.cluster {
                 Some(cluster) if self.cluster.is_none() => self.facts.push(Fact::Shown { cluster, by: link }),
-                _ => self.look_for_founders(),
+                _ => self.look_for_founders(Some(&hello.node)),
             }
             return;
         }
@@ -450,15 +451,17 @@ impl Sessions {
     }
 
     /// Tells the node once all initial voters are known to one that is among them.
-    fn look_for_founders(&mut self) {
-        let me = &self.params.node;
-        let initial = &self.params.initial_voters;
-        // Cheaper than whom we wait for, and decides nearly always while hundreds of voters meet.
-        let too_few = self.links.len() + 1 < initial.values().map(Vec::len).sum();
-        if self.cluster.is_some() || self.start.is_none() || too_few {
+    /// Whether all founders are known by now; `met` has just said HELLO, if anybody.
+    fn look_for_founders(&mut self, met: Option<&NodeId>) {
+        if self.cluster.is_some() || self.start.is_none() || (self.awaited.is_some() && met != self.awaited.as_ref()) {
             return;
         }
-        if !initial.values().flatten().any(|node| node == me) || !self.waiting_for().is_empty() {
+        let me = &self.params.node;
+        if !self.params.initial_voters.values().flatten().any(|node| node == me) {
+            return;
+        }
+        self.awaited = self.waiting_for().pop();
+        if self.awaited.is_some() {
             return;
         }
         let mut stores: BTreeMap<&NodeId, StoreId> = self.known().map(|hello| (&hello.node, hello.store)).collect();
@@ -497,6 +500,7 @@ impl Sessions {
     /// This store belongs to no cluster any more: whoever is of that one is left, and found again if need be.
     pub fn let_go(&mut self, cx: &mut Cx<'_>) {
         self.cluster = None;
+        self.awaited = None;
         self.told.clear();
         for link in self.in_use.values().copied().collect::<Vec<_>>() {
             self.dismiss(cx, link);
@@ -534,50 +538,50 @@ impl Sessions {
     fn set_state(&mut self, link: LinkId, state: State) {
         let Some(held) = self.links.get_mut(&link) else { return };
         held.state = state;
-        self.due = self.due.min(due(held));
-        match state {
-            State::Ready | State::Closing => self.unsettled.remove(&link),
-            State::Greeting | State::Known | State::Trial { .. } => self.unsettled.insert(link),
-        };
         match state {
             State::Trial { .. } => self.trials.insert(link),
             _ => self.trials.remove(&link),
         };
+        self.queue(link);
     }
 
-    fn unsettled(&self) -> impl Iterator<Item = (LinkId, &Link)> {
-        self.unsettled.iter().filter_map(|id| Some((*id, self.links.get(id)?)))
+    /// Gives a link its place among those that have deadlines.
+    fn queue(&mut self, link: LinkId) {
+        let Some(held) = self.links.get_mut(&link) else { return };
+        self.dues.remove(&(held.queued, link));
+        held.queued = due(held);
+        if held.queued < Mono::NEVER {
+            self.dues.insert((held.queued, link));
+        }
     }
 
     fn on_trial(&self, is: impl Fn(&Link) -> bool) -> Vec<LinkId> {
         self.trials.iter().filter(|id| self.links.get(id).is_some_and(&is)).copied().collect()
     }
 
-    /// When sessions next want attention, at the earliest: what is heard meanwhile makes it later.
+    /// When sessions next want attention, at the earliest: what is heard and said meanwhile makes it later.
     pub fn deadline(&self) -> Mono {
-        self.due
+        self.dues.first().map_or(Mono::NEVER, |(due, _)| *due)
     }
 
     /// Closes links that never greeted, and decides trials in which the older link stayed silent.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        if now < self.due {
-            return;
-        }
-        let is_due = |(id, link): (LinkId, &Link)| (due(link) <= now).then_some((id, link.state, link.heard));
-        let links: Vec<(LinkId, State, Mono)> = self.unsettled().filter_map(is_due).collect();
-        for (link, state, heard) in links {
-            match state {
-                State::Known if heard + KNOWN_SILENCE_MAX > now => self.greet(cx, link),
+        let now_due: Vec<LinkId> = self.dues.iter().take_while(|(due, _)| *due <= now).map(|(_, link)| *link).collect();
+        for link in now_due {
+            let Some(held) = self.links.get(&link) else { continue };
+            match held.state {
+                _ if due(held) > now => {}
+                State::Known if held.heard + KNOWN_SILENCE_MAX > now => self.greet(cx, link),
                 State::Known | State::Greeting => self.close(cx, link),
-                State::Trial { rival, .. } if self.links.contains_key(&rival) => {
+                State::Trial { rival, .. } => {
                     self.dismiss(cx, rival);
                     self.accept(cx, link);
                 }
-                State::Trial { .. } | State::Ready | State::Closing => {}
+                State::Ready | State::Closing => {}
             }
+            self.queue(link);
         }
-        self.due = self.unsettled().map(|(_, link)| due(link)).min().unwrap_or(Mono::NEVER);
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Timekeeper {
     /// Milliseconds by which each neighbour's wall clock is ahead of our *monotonic* one: when ours is set, we see at
     /// once that it was ours.
     neighbours: BTreeMap<NodeId, i64>,
+    /// The same in order.
+    ordered: Vec<i64>,
     /// The two in the middle of them.
     middle: Option<(i64, i64)>,
     /// True while our own wall clock is too far off to be used, as of the last event.
@@ -40,6 +42,7 @@ impl Timekeeper {
             clock: Clock::recover(mark),
             skew_max: params.clock_skew_max,
             neighbours: BTreeMap::new(),
+            ordered: Vec::new(),
             middle: None,
             unused: false,
             marks: VecDeque::new(),
@@ -77,13 +80,20 @@ impl Timekeeper {
     }
 
     fn set_offset(&mut self, now: Now, node: NodeId, offset_ms: i64) {
-        self.neighbours.insert(node, offset_ms.saturating_add(lead(now)));
-        self.find_middle();
+        let offset = offset_ms.saturating_add(lead(now));
+        let before = self.neighbours.insert(node, offset);
+        self.replace(before, Some(offset));
     }
 
-    fn find_middle(&mut self) {
-        let mut all: Vec<i64> = self.neighbours.values().copied().collect();
-        all.sort_unstable();
+    /// Keeps the offsets in order: of hundreds of neighbours, one at a time says HELLO.
+    fn replace(&mut self, before: Option<i64>, after: Option<i64>) {
+        if let Some(place) = before.and_then(|before| self.ordered.binary_search(&before).ok()) {
+            self.ordered.remove(place);
+        }
+        if let Some(after) = after {
+            self.ordered.insert(self.ordered.partition_point(|offset| *offset < after), after);
+        }
+        let all = &self.ordered;
         self.middle = all.len().checked_sub(1).map(|last| (all[last / 2], all[all.len() / 2]));
     }
 
@@ -96,8 +106,8 @@ impl Timekeeper {
     }
 
     pub(super) fn forget_offset(&mut self, node: &NodeId) {
-        self.neighbours.remove(node);
-        self.find_middle();
+        let before = self.neighbours.remove(node);
+        self.replace(before, None);
     }
 
     pub(super) fn observe(&mut self, own: Hlc) {
