@@ -7,7 +7,9 @@ use crate::core::effect::Effect;
 use crate::core::hlc::Stamp;
 use crate::core::id::{Index, RegionId, StoreId};
 use crate::core::ledger::document::Counts;
-use crate::core::message::agreement::{CheckpointAck, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck, Refusal};
+use crate::core::message::agreement::{
+    CheckpointAck, CheckpointPropose, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck, Refusal,
+};
 use crate::core::rng::Rng;
 use crate::core::time::{Now, Wall};
 
@@ -170,9 +172,37 @@ impl Desk {
         self.with(|group, cx, _, _| group.plan_voters(cx, members, &BTreeSet::new()));
     }
 
+    /// What this leader has last proposed.
+    fn proposal(&self) -> CheckpointPropose {
+        let asked = |fact: &Fact| match fact {
+            Fact::Ask { message: Message::CheckpointPropose(propose), .. } => Some(propose.clone()),
+            _ => None,
+        };
+        self.facts.iter().rev().find_map(asked).expect("a proposal")
+    }
+
+    /// What this node answers to a proposal.
+    fn proposed(&mut self, propose: &CheckpointPropose) -> Option<Refusal> {
+        self.facts.clear();
+        self.with(|group, cx, writes, shelf| group.on_checkpoint_propose(cx, writes, shelf, propose));
+        let answer = |fact: &Fact| match fact {
+            Fact::Send { message: Message::CheckpointAck(ack), .. } => Some(ack.clone()),
+            _ => None,
+        };
+        let answer = self.facts.iter().find_map(answer).expect("every proposal is answered");
+        assert_eq!(answer.accepted, answer.reason.is_none());
+        answer.reason
+    }
+
     fn propose(&mut self) {
+        self.propose_at(1);
+    }
+
+    /// Proposes what was taken so many stamps after what is accepted.
+    fn propose_at(&mut self, after: usize) {
         let accepted = self.group.accepted().header().taken_at.time;
-        let taken_at = Stamp { time: accepted.next(), node: self.group.me().node.clone() };
+        let time = (0..after).fold(accepted, |time, _| time.next());
+        let taken_at = Stamp { time, node: self.group.me().node.clone() };
         let contents = Contents::Readings { body: Hash::of(b"body"), fused: None, founds_top: false };
         let snapshot = Snapshot { taken_at, counts: Counts::default(), contents };
         self.with(|group, cx, writes, shelf| group.propose(cx, writes, shelf, snapshot));
@@ -540,4 +570,55 @@ fn a_leader_says_a_proposal_again_until_it_is_committed_and_then_wants_the_next_
         assert_eq!(due(&mut desk, at), (false, false), "{at:?}");
     }
     assert_eq!(due(&mut desk, first + params.checkpoint_interval), (false, true));
+}
+
+#[test]
+fn a_proposal_that_does_not_hold_together_is_refused_and_nothing_is_accepted() {
+    let (mut desk, mut leader) = (Desk::new('a', "abc"), Desk::new('b', "abc"));
+    leader.lead('c');
+    leader.accepted_by("c");
+    leader.propose();
+    let first = leader.proposal();
+    let mut refused = |propose: CheckpointPropose, why: Refusal| {
+        let before = desk.group.hard().accepted;
+        assert_eq!(desk.proposed(&propose), Some(why), "{propose:?}");
+        assert_eq!(desk.group.hard().accepted, before);
+    };
+    let (index, hash) = (first.index.next(), Hash::of(b"another"));
+    refused(CheckpointPropose { index, ..first.clone() }, Refusal::Malformed);
+    refused(CheckpointPropose { hash, ..first.clone() }, Refusal::Malformed);
+    assert_eq!((desk.proposed(&first), desk.group.hard().accepted.hash), (None, first.hash));
+    assert_eq!(desk.proposed(&first), None, "once more");
+
+    // Another leader of the same term cannot be; one that says it is, is not believed.
+    let mut rival = Desk::new('c', "abc");
+    rival.lead('b');
+    rival.accepted_by("b");
+    rival.propose_at(5);
+    let other = rival.proposal();
+    assert!((other.term, other.index) == (first.term, first.index) && other.hash != first.hash);
+    let mut refused = |desk: &mut Desk, propose: CheckpointPropose, why: Refusal| {
+        let before = desk.group.hard().accepted;
+        assert_eq!(desk.proposed(&propose), Some(why), "{propose:?}");
+        assert_eq!(desk.group.hard().accepted, before);
+    };
+    refused(&mut desk, other.clone(), Refusal::Malformed);
+
+    // What is committed at an index stays there, whatever is proposed later.
+    leader.accepted_by("c");
+    let committed = leader.group.hard().committed.unwrap();
+    let heartbeat = |desk: &mut Desk| {
+        let (group, leader) = (desk.group.id().clone(), voter('b').node);
+        let beat = Heartbeat { group, term: first.term, leader, round: Round(1), committed: Some(committed) };
+        desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+    };
+    heartbeat(&mut desk);
+    assert_eq!(desk.group.hard().committed, Some(committed));
+    let later = first.term.next();
+    refused(&mut desk, CheckpointPropose { term: later, ..other }, Refusal::Malformed);
+    let genesis = desk.shelf.0[0].clone();
+    let (index, hash, document) = (Index(0), genesis.hash(), genesis.bytes().into());
+    refused(&mut desk, CheckpointPropose { term: later, index, hash, document, ..first.clone() }, Refusal::Malformed);
+    assert_eq!(desk.proposed(&CheckpointPropose { term: later, ..first.clone() }), None, "the same in a later term");
+    refused(&mut desk, first, Refusal::StaleTerm);
 }
