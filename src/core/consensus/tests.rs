@@ -597,7 +597,7 @@ fn a_proposal_that_does_not_hold_together_is_refused_and_nothing_is_accepted() {
     rival.propose_at(5);
     let other = rival.proposal();
     assert!((other.term, other.index) == (first.term, first.index) && other.hash != first.hash);
-    let mut refused = |desk: &mut Desk, propose: CheckpointPropose, why: Refusal| {
+    let refused = |desk: &mut Desk, propose: CheckpointPropose, why: Refusal| {
         let before = desk.group.hard().accepted;
         assert_eq!(desk.proposed(&propose), Some(why), "{propose:?}");
         assert_eq!(desk.group.hard().accepted, before);
