@@ -109,6 +109,12 @@ impl Desk {
         std::mem::take(&mut self.facts).into_iter().filter_map(said).collect()
     }
 
+    /// What this node has answered.
+    fn answer<T>(&self, is: impl Fn(&Message) -> Option<T>) -> T {
+        let answer = |fact: &Fact| if let Fact::Send { message, .. } = fact { is(message) } else { None };
+        self.facts.iter().find_map(answer).expect("every question is answered")
+    }
+
     fn time_out(&mut self) {
         self.now = self.now.max(self.group.deadline());
         self.with(|group, cx, writes, _| group.on_deadline(cx, writes));
@@ -120,11 +126,7 @@ impl Desk {
         let request = ElectionRequest { group, term: Term(term), candidate: voter(candidate), accepted, pre };
         self.facts.clear();
         self.with(|group, cx, writes, _| group.on_election_request(cx, writes, &request));
-        let answer = |fact: &Fact| match fact {
-            Fact::Send { message: Message::ElectionVote(vote), .. } => Some(vote.clone()),
-            _ => None,
-        };
-        let answer = self.facts.iter().find_map(answer).expect("every question is answered");
+        let answer = self.answer(|said| if let Message::ElectionVote(vote) = said { Some(vote.clone()) } else { None });
         assert_eq!(answer.granted, answer.reason.is_none());
         answer.reason
     }
@@ -185,11 +187,7 @@ impl Desk {
     fn proposed(&mut self, propose: &CheckpointPropose) -> Option<Refusal> {
         self.facts.clear();
         self.with(|group, cx, writes, shelf| group.on_checkpoint_propose(cx, writes, shelf, propose));
-        let answer = |fact: &Fact| match fact {
-            Fact::Send { message: Message::CheckpointAck(ack), .. } => Some(ack.clone()),
-            _ => None,
-        };
-        let answer = self.facts.iter().find_map(answer).expect("every proposal is answered");
+        let answer = self.answer(|said| if let Message::CheckpointAck(ack) = said { Some(ack.clone()) } else { None });
         assert_eq!(answer.accepted, answer.reason.is_none());
         answer.reason
     }
@@ -579,14 +577,14 @@ fn a_proposal_that_does_not_hold_together_is_refused_and_nothing_is_accepted() {
     leader.accepted_by("c");
     leader.propose();
     let first = leader.proposal();
-    let mut refused = |propose: CheckpointPropose, why: Refusal| {
+    let refused = |desk: &mut Desk, propose: CheckpointPropose, why: Refusal| {
         let before = desk.group.hard().accepted;
         assert_eq!(desk.proposed(&propose), Some(why), "{propose:?}");
         assert_eq!(desk.group.hard().accepted, before);
     };
     let (index, hash) = (first.index.next(), Hash::of(b"another"));
-    refused(CheckpointPropose { index, ..first.clone() }, Refusal::Malformed);
-    refused(CheckpointPropose { hash, ..first.clone() }, Refusal::Malformed);
+    refused(&mut desk, CheckpointPropose { index, ..first.clone() }, Refusal::Malformed);
+    refused(&mut desk, CheckpointPropose { hash, ..first.clone() }, Refusal::Malformed);
     assert_eq!((desk.proposed(&first), desk.group.hard().accepted.hash), (None, first.hash));
     assert_eq!(desk.proposed(&first), None, "once more");
 
@@ -597,11 +595,6 @@ fn a_proposal_that_does_not_hold_together_is_refused_and_nothing_is_accepted() {
     rival.propose_at(5);
     let other = rival.proposal();
     assert!((other.term, other.index) == (first.term, first.index) && other.hash != first.hash);
-    let refused = |desk: &mut Desk, propose: CheckpointPropose, why: Refusal| {
-        let before = desk.group.hard().accepted;
-        assert_eq!(desk.proposed(&propose), Some(why), "{propose:?}");
-        assert_eq!(desk.group.hard().accepted, before);
-    };
     refused(&mut desk, other.clone(), Refusal::Malformed);
 
     // What is committed at an index stays there, whatever is proposed later.

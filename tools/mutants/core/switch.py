@@ -142,8 +142,9 @@ def main():
     files, told = {}, {}
     for number, mutant in enumerate(json.loads(listed.read_text()), 1):
         path = mutant["file"]
-        file = files.setdefault(path, None) or files.update({path: File(tree / path)}) or files[path]
-        state = "does not build" if str(number) in dropped else file.put(number, mutant)
+        if path not in files:
+            files[path] = File(tree / path)
+        state = "does not build" if str(number) in dropped else files[path].put(number, mutant)
         told[number] = {"name": mutant["name"], "file": path, "state": state}
     for file in files.values():
         file.write()
