@@ -575,7 +575,8 @@ mod tests {
         fn linked(&mut self, node: &str, link: u64) {
             let (store, region) = (StoreId(1), RegionId::new("main").unwrap());
             let (addr, link) = (node.into(), LinkId(link));
-            let peer = Peer { link, node: name(node), store, region, start: stamp(1), addr, dialed: None };
+            let peer =
+                Peer { link, node: name(node), store, region, start: stamp(1), addr, dialed: None, founding: false };
             self.with(|live, cx| live.on_link_up(cx, &peer));
         }
 

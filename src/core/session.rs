@@ -36,6 +36,8 @@ pub struct Peer {
     pub addr: Addr,
     /// The address that we dialed, if we did.
     pub dialed: Option<Addr>,
+    /// One of us belonged to no cluster when we met.
+    pub founding: bool,
 }
 
 /// What sessions tell the node.
@@ -101,6 +103,8 @@ struct Link {
     heard: Mono,
     /// When we last said HELLO.
     greeted: Mono,
+    /// One of its ends belonged to no cluster when they met.
+    founding: bool,
     peer: Option<Hello>,
     /// A HELLO that came before we could say ours: taken up right after that.
     early: Option<Hello>,
@@ -238,7 +242,9 @@ impl Sessions {
         let now = cx.now.mono;
         let state = State::Greeting;
         let (opened, heard, greeted, queued) = (now, now, now, Mono::NEVER);
-        self.links.insert(link, Link { dialed, opened, heard, greeted, peer: None, early: None, state, queued });
+        let founding = self.cluster.is_none();
+        let held = Link { dialed, opened, heard, greeted, founding, peer: None, early: None, state, queued };
+        self.links.insert(link, held);
         self.set_state(link, State::Greeting);
         self.greet(cx, link);
     }
@@ -344,6 +350,7 @@ impl Sessions {
             return self.refuse(cx, link, ErrorCode::Protocol, "a link does not change its owner".to_owned());
         }
         let dialed = state.dialed.clone();
+        state.founding |= hello.cluster.is_none();
         state.peer = Some(hello.clone());
         if hello.node == self.params.node {
             return self.on_namesake(cx, link, dialed, &hello);
@@ -610,6 +617,7 @@ fn peer(link: LinkId, state: &Link) -> Option<Peer> {
         start: hello.start,
         addr: hello.addr.clone(),
         dialed: state.dialed.clone(),
+        founding: state.founding,
     })
 }
 

@@ -93,6 +93,7 @@ impl Node {
             self.take_up_group(cx, group, HardState::new(cluster), std::slice::from_ref(&genesis));
         }
         cx.notice(Notice::Joined { cluster, founded });
+        self.gossip.on_joined();
         self.sessions.join(cx, cluster);
         self.pin_voters();
     }

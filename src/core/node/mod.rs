@@ -140,6 +140,7 @@ impl Node {
         let mut cx = Cx { now, rng: &mut rng, fx: &mut fx };
         node.restore_entries(&cx, recovered.own, &bodies);
         if recovered.cluster.is_some() {
+            node.gossip.on_joined();
             if recovered.hard.iter().any(|(_, hard)| hard.committed.is_some()) {
                 node.sessions.on_committed();
             }

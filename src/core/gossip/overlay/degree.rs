@@ -29,7 +29,7 @@ impl Overlay {
         }
     }
 
-    fn part(&mut self, cx: &mut Cx<'_>, link: LinkId) {
+    pub(super) fn part(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         if let Some(neighbour) = self.links.get_mut(link) {
             neighbour.parting = true;
             cx.fx.push(Effect::Hangup { link });

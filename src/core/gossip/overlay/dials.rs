@@ -81,6 +81,11 @@ impl Dials {
         self.all.values().filter(fresh).count()
     }
 
+    /// How many have become no neighbour yet.
+    pub fn pending(&self, is_in_use: impl Fn(LinkId) -> bool) -> usize {
+        self.all.values().filter(|dial| !dial.link.is_some_and(&is_in_use)).count()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.all.len()

@@ -6,7 +6,7 @@
 //! In a region of at most `overlay_degree` other nodes everyone is linked to everyone. In a larger one a node picks
 //! half of its neighbours at random and accepts the other half: a random graph, in which every loss is made good by
 //! a new random pick ([`degree`]). Pinned links come on top, and the dead are tried again one at a time, whatever
-//! their number ([`reach`]). Who comes back when every bootstrap peer is elsewhere tries where members were
+//! their number ([`reach`]). Of the links by which the cluster was founded few stay ([`founders`]). Who comes back when every bootstrap peer is elsewhere tries where members were
 //! [`last_seen`], as far as they are [`untold`].
 //!
 //! Invariants: a node gives up neither a pinned link nor its only one; dials under way are bounded by what is
@@ -19,6 +19,7 @@ mod last_seen;
 mod untold;
 mod reach;
 mod degree;
+mod founders;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 use crate::core::cx::Cx;
 use crate::core::gossip::overlay::dials::{Dials, Retry};
+use crate::core::gossip::overlay::founders::Founders;
 use crate::core::gossip::overlay::last_seen::LastSeen;
 use crate::core::gossip::overlay::links::{Links, Neighbour};
 use crate::core::gossip::overlay::members::{Members, Place};
@@ -53,6 +55,7 @@ pub(super) struct Overlay {
     links: Links,
     dials: Dials,
     bootstrap: BTreeMap<Addr, Contact>,
+    founders: Founders,
     last_seen: LastSeen,
     untold: Untold,
     /// Who must have a direct link.
@@ -64,8 +67,11 @@ pub(super) struct Overlay {
     /// Neighbours just lost: are they gone, or only the link?
     lost: Vec<(NodeId, Mono)>,
     votes: bool,
+    /// We are a first voter, and our cluster is yet to be made or met.
+    founding: bool,
     /// True once a link has been in use.
     met: bool,
+    contact_due: Mono,
     pick_due: Mono,
     settle_due: Mono,
     dead_due: Mono,
@@ -91,6 +97,7 @@ impl Overlay {
             links: Links::default(),
             dials: Dials::new(params.addr.clone()),
             bootstrap: bootstrap.map(|addr| (addr.clone(), Contact::default())).collect(),
+            founders: Founders::new(params),
             untold: Untold::new(&last_seen),
             last_seen: LastSeen::recover(last_seen),
             pinned: BTreeSet::new(),
@@ -98,7 +105,9 @@ impl Overlay {
             retries: BTreeMap::new(),
             lost: Vec::new(),
             votes: false,
+            founding: params.initial_voters.values().flatten().any(|node| *node == params.node),
             met: false,
+            contact_due: Mono::ZERO,
             pick_due: Mono::ZERO,
             settle_due: Mono::ZERO,
             dead_due: Mono::ZERO,
@@ -107,8 +116,8 @@ impl Overlay {
         }
     }
 
-    /// A link is ready for use.
-    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: &Peer) {
+    /// A link is ready for use. False if it has served its purpose: it is given up at once, by both ends.
+    pub fn on_link_up(&mut self, cx: &mut Cx<'_>, peer: &Peer) -> bool {
         if !self.met {
             self.met = true;
             self.untold.on_met(cx.now.mono);
@@ -129,6 +138,11 @@ impl Overlay {
             self.put_off_swap(cx);
         }
         self.due = Mono::ZERO;
+        let stays = !peer.founding || !foreign || self.founders.stays(&self.params.node, &peer.node);
+        if !stays {
+            self.part(cx, peer.link);
+        }
+        stays
     }
 
     /// A link is no longer in use. True if one of the two ends gave it up on purpose.
@@ -272,6 +286,11 @@ impl Overlay {
     /// Whether this node votes, and so keeps links to other regions.
     pub fn set_votes(&mut self, votes: bool) {
         self.votes = votes;
+    }
+
+    /// Our store belongs to a cluster.
+    pub fn on_joined(&mut self) {
+        self.founding = false;
     }
 
     /// Anybody alive without a link, of any region: for a repair among those who would never meet.

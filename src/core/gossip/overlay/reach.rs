@@ -8,6 +8,11 @@ use crate::core::id::NodeId;
 use crate::core::state::system::Addr;
 use crate::core::time::Mono;
 
+/// Addresses first contacted that are tried at a time by whoever founds no cluster.
+pub(super) const FIRST_AT_ONCE: usize = 8;
+/// They have so many times `redial_min` to say who else is there, before more are tried.
+const FIRST_WAIT: u32 = 5;
+
 impl Overlay {
     /// A link that broke: whether only the link is gone, or who was there, tells a dial.
     pub(super) fn look_after_lost(&mut self, cx: &mut Cx<'_>) {
@@ -22,8 +27,9 @@ impl Overlay {
         }
     }
 
-    /// Addresses first contacted: all of them until somebody has been met, and from then on those whose owner is
-    /// not known to be there.
+    /// Addresses first contacted: until somebody has been met, and from then on those whose owner is not known to be
+    /// there. Whoever is to found a cluster must meet them all; for others one answer is enough, and they contact a few
+    /// at a time.
     pub(super) fn contact(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
         let (least, most) = (self.params.gossip.redial_min, self.params.gossip.redial_max);
@@ -45,6 +51,17 @@ impl Overlay {
             }
         }
         self.wait_for(next);
+        if !self.founding && self.bootstrap.len() > FIRST_AT_ONCE && !due.is_empty() {
+            if self.contact_due > now {
+                return self.wait_for(self.contact_due);
+            }
+            self.contact_due = now + least * FIRST_WAIT;
+            self.wait_for(self.contact_due);
+            // Whoever has answered, and has no cluster yet either, will.
+            let under_way = self.dials.pending(|link| self.links.get(link).is_some());
+            cx.rng.shuffle(&mut due);
+            due.truncate(FIRST_AT_ONCE.saturating_sub(under_way));
+        }
         for (addr, node) in due {
             let Some(contact) = self.bootstrap.get_mut(&addr) else { continue };
             contact.retry.put_off(now, cx.rng, least, most);

@@ -55,7 +55,7 @@ impl World {
             self.overlay.on_connected(link, addr);
         }
         let (store, start) = (StoreId(1), Hlc::ZERO);
-        let peer = Peer { link, node: name(node), store, region: main(), start, addr, dialed };
+        let peer = Peer { link, node: name(node), store, region: main(), start, addr, dialed, founding: false };
         self.with(|overlay, cx| overlay.on_link_up(cx, &peer));
         link
     }
@@ -297,6 +297,27 @@ fn bootstrap_addresses_are_all_dialed_until_their_owners_are_known_to_be_there()
     world.overlay.on_member(&name("n2"), &"n2".into(), &main(), Some(Life::Alive));
     world.up("n2", false);
     assert_eq!(world.pass(SECONDS(20), false), 0);
+}
+
+#[test]
+fn a_founder_contacts_all_first_voters_and_whoever_comes_back_a_few_at_a_time() {
+    let mut params = Params::new("lab", name("me"), main(), "me".into());
+    let others: Vec<NodeId> = (0..300).map(|n| name(&format!("n{n}"))).collect();
+    params.initial_voters = BTreeMap::from([(main(), [&others[..], &[name("me")]].concat())]);
+    params.bootstrap = others.iter().map(|node| node.as_str().into()).collect();
+    let mut founder = World { overlay: Overlay::new(&params, BTreeMap::new()), ..World::new(0) };
+    assert_eq!(founder.dials().len(), 300);
+    let mut back = World { overlay: Overlay::new(&params, BTreeMap::new()), ..World::new(0) };
+    back.overlay.on_joined();
+    let first = back.dials();
+    assert_eq!(first.len(), reach::FIRST_AT_ONCE);
+    back.now = back.now + SECONDS(10);
+    assert_eq!(back.dials(), [] as [Addr; 0], "they have not answered yet");
+    for addr in first {
+        back.with(|overlay, cx| overlay.on_dial_failed(cx, &addr));
+    }
+    let more = back.pass(SECONDS(30), false);
+    assert!((300..1_000).contains(&more), "{more}: all of them, before long");
 }
 
 #[test]

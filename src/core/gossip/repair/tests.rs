@@ -93,6 +93,7 @@ impl Pair {
                 start: Hlc::ZERO,
                 addr: "b:1".into(),
                 dialed: (dialed && n == 0).then(|| "b:1".into()),
+                founding: false,
             };
             self.act(n, |side, cx, wall| side.repair.on_link_up(cx, side.store, &peer, wall));
         }
