@@ -38,7 +38,7 @@ use crate::core::rng::Rng;
 use crate::core::session::Sessions;
 use crate::core::state::entry::EntryRefusal;
 use crate::core::state::store::Store;
-use crate::core::time::{Mono, Now};
+use crate::core::time::{Mono, Now, Wall};
 use crate::core::writes::Writes;
 
 use joining::Joining;
@@ -55,6 +55,8 @@ pub struct Node {
     time: Timekeeper,
     /// Our clock when this life began, once it can be told.
     start: Option<Hlc>,
+    /// The time then: the stamp is above everything issued before, and may be seconds ahead of it.
+    began: Option<Wall>,
     sessions: Sessions,
     joining: Option<Joining>,
     store: Store,
@@ -111,6 +113,7 @@ impl Node {
             writes: Writes::default(),
             time: Timekeeper::recover(&params, recovered.clock_mark),
             start: None,
+            began: None,
             sessions,
             joining: None,
             store: Store::new(params.clock_skew_max, params.retain, params.gossip.sketch_symbols_max),

@@ -218,7 +218,7 @@ impl Node {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));
                 let own = (&self.me.node, own.map(|entry| entry.stamp));
                 // What was said before we began may long be refuted by what has yet to reach us.
-                let is_news = self.filled && self.start().is_some_and(|start| start <= entry.stamp);
+                let is_news = self.filled && self.began.is_some_and(|began| began <= entry.stamp.wall());
                 self.liveness.on_suspicion(cx, own, &key.origin, node, suspicion.clone(), is_news);
             }
             Meaning::Reading(_) | Meaning::Summary(_) | Meaning::Unknown => {}

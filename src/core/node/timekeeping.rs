@@ -181,7 +181,7 @@ impl Node {
         if self.start.is_none()
             && let Some(start) = self.issue(cx)
         {
-            self.start = Some(start);
+            (self.start, self.began) = (Some(start), Some(self.time.trusted(cx.now)));
             // What the store gave back from beyond our mark was stamped in a future that we have left since.
             let dropped = self.store.drop_after(&self.me.node, start);
             self.publish_anew(cx, dropped);
