@@ -367,6 +367,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_of_another_length_is_refused_and_never_a_panic() {
+        let text = Hash::of(b"abc").to_string();
+        for wrong in [String::new(), text[..62].to_owned(), format!("{text}00")] {
+            assert!(wrong.parse::<Hash>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn hashes_and_stores_round_trip_as_hexadecimal() {
         let hash = Hash::of(b"abc");
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

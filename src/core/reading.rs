@@ -113,6 +113,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_uncertainty_of_zero_and_texts_up_to_their_bounds_are_taken_and_no_longer_ones() {
+        let (unit, note) = (Some("u".repeat(UNIT_BYTES_MAX)), Some("n".repeat(NOTE_BYTES_MAX)));
+        let exact = Reading { sigma: Some(0.0), unit, note, ..Reading::new(1.0, Wall::from_millis(1)) };
+        assert_eq!(exact.check(), Ok(()));
+        let long = Reading { note: Some("n".repeat(NOTE_BYTES_MAX + 1)), ..exact.clone() };
+        assert!(matches!(long.check(), Err(ReadingError::TooLong { field: "note", .. })));
+        let long = Reading { unit: Some("u".repeat(UNIT_BYTES_MAX + 1)), ..exact };
+        assert!(matches!(long.check(), Err(ReadingError::TooLong { field: "unit", .. })));
+    }
+
+    #[test]
     fn a_reading_that_is_no_number_is_refused() {
         let mut reading = Reading::new(f64::NAN, Wall::from_millis(1));
         assert!(matches!(reading.check(), Err(ReadingError::NotFinite { field: "value", .. })));

@@ -457,8 +457,7 @@ impl Sessions {
         }
     }
 
-    /// Tells the node once all initial voters are known to one that is among them.
-    /// Whether all founders are known by now; `met` has just said HELLO, if anybody.
+    /// Tells the node once all initial voters are known to one that is among them; `met` has just said HELLO, if anybody.
     fn look_for_founders(&mut self, met: Option<&NodeId>) {
         if self.cluster.is_some() || self.start.is_none() || (self.awaited.is_some() && met != self.awaited.as_ref()) {
             return;

@@ -1,3 +1,5 @@
+mod clock;
+mod own;
 mod top;
 
 use std::collections::{BTreeMap, VecDeque};
