@@ -508,4 +508,58 @@ mod tests {
             assert_eq!(play(&mut told, 19.0 * sign, 600), None);
         }
     }
+
+    #[test]
+    fn what_is_usual_is_learned_and_what_was_wrong_is_forgotten() {
+        let limits = Limits { sigma: None, ..LIMITS };
+        let new = || Told { diagnosis: Diagnosis::new(Wall::from_millis(0), 20.0), seconds: 0, limits };
+        let mut still = new();
+        (0..30).for_each(|_| assert_eq!(still.says(20.0, None), None));
+        (0..40).for_each(|_| assert_eq!(still.says(21.0, None), None));
+        assert_eq!(still.stands(), None, "it claims nothing, and may move");
+        let mut rough = new();
+        (0..100).for_each(|i| assert_eq!(rough.says(if i % 2 == 0 { 19.9 } else { 20.1 }, None), None));
+        assert_eq!((rough.stands(), rough.says(30.0, None)), (None, Some(Fault::Spike)));
+        let mut told = Told::usual(LIMITS, 20.0);
+        assert_eq!((told.says(122.15, None), told.stands()), (Some(Fault::Range), None), "once is no fault");
+        assert_eq!([30.0, 30.0, 30.0, 20.0].map(|v| told.says(v, None).is_some()), [true, true, true, false]);
+        let mut leaps = Told::usual(LIMITS, 20.0);
+        (0..400).for_each(|i| {
+            leaps.says(if i % 4 == 0 { 30.0 } else { 20.0 }, None);
+        });
+        assert_eq!(leaps.stands(), Some(Fault::Spike));
+        (0..100).for_each(|_| {
+            leaps.says(20.0, None);
+        });
+        assert_eq!(leaps.stands(), None, "trust is earned back");
+    }
+
+    #[test]
+    fn drift_is_averaged_and_measured_by_what_is_usual_and_claimed() {
+        let peers = |value: f64, sigma: f64| Some(Peers { value, sigma });
+        let mut coarse = Told::usual(LIMITS, 20.0);
+        (0..600).for_each(|i| {
+            coarse.says(20.0 + 0.1 * f64::from(i / 10 % 2), None);
+        });
+        coarse.says(20.0, peers(20.0, 0.1));
+        (0..50).for_each(|_| {
+            coarse.says(20.0, peers(25.0, 0.1));
+        });
+        assert_eq!(coarse.stands(), None, "runs of ten are usual");
+        let limits = |sigma, spread| Limits {
+            sigma: Some(sigma),
+            spread,
+            min: None,
+            max: None,
+            drift_after_ms: 60_000,
+            ..LIMITS
+        };
+        let (mut far, mut near) = (Told::usual(limits(3.0, 4.0), 20.0), Told::usual(limits(30.0, 0.0), 20.0));
+        for i in 0..600 {
+            let value = 20.0 + f64::from(i % 2) * 1e-6;
+            far.says(value, peers(value - if i % 10 == 9 { 0.0 } else { 100.0 }, 12.0));
+            near.says(value, peers(value - 60.0, 0.1));
+        }
+        assert_eq!((far.stands(), near.stands()), (Some(Fault::Drift), None));
+    }
 }

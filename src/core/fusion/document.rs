@@ -415,4 +415,35 @@ mod tests {
         let told = summarize(&chosen, Index(7), NOW);
         assert_eq!(told.parts.len() as u64 + told.omitted, ESTIMATES_MAX as u64);
     }
+
+    #[test]
+    fn a_document_names_the_rules_it_was_made_by() {
+        use crate::core::fusion::interval::Method;
+        use crate::core::fusion::params::GroupRule;
+        let method = Some(Method::BrooksIyengar);
+        let hall = GroupRule {
+            name: "hall".into(),
+            channels: vec!["temp".into()],
+            tolerate: Some(1),
+            method,
+            ..GroupRule::default()
+        };
+        let params = FusionParams {
+            ttl_ms: 60_000,
+            walk: 0.2,
+            coverage: 3.0,
+            method: Method::Marzullo,
+            groups: vec![hall],
+            exclude: vec!["spare/*".into()],
+            ..FusionParams::default()
+        };
+        let (eu, rules, readings) = (region("eu"), Rules::new(params.clone()).unwrap(), entries(10, 0.0));
+        let terms = rules.terms(Some("hall"));
+        assert_eq!((terms.tolerate, Some(terms.method)), (Some(1), method));
+        let fused = fuse_region(&Chosen::of(refs(&readings), &eu, &rules), NOW);
+        assert_eq!(fused.params, params);
+        let read: Fused = serde_json::from_str(&serde_json::to_string(&fused).unwrap()).unwrap();
+        assert_eq!(read, fused);
+        assert_eq!(verify(&read, refs(&readings), &eu, NOW), Ok(()));
+    }
 }

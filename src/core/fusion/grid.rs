@@ -255,4 +255,32 @@ mod tests {
         assert_eq!(serde_json::from_str::<Grid>(&serde_json::to_string(&grid).unwrap()).unwrap(), grid);
         assert!(grid.error() <= 5000.0 * 0.37 / 256.0);
     }
+
+    #[test]
+    fn what_is_no_grid_is_refused_and_wide_cells_state_their_error() {
+        let read = |exponent: i32, cells: &str| {
+            serde_json::from_str::<Grid>(&format!(r#"{{"exponent":{exponent},"cells":[{cells}]}}"#)).is_ok()
+        };
+        assert!(read(0, "[1.0,0.1,1],[2.0,0.1,1]") && read(0, "[1.0,0.1,1099511627776]"));
+        for cells in [
+            "[1.0,0.1,0]",
+            "[1.0,0.1,1099511627777]",
+            "[1.0,0.0,1]",
+            "[1.0,1e121,1]",
+            "[1e102,0.1,1]",
+            "[1.5,0.1,1]",
+            "[2.0,0.1,1],[1.0,0.1,1]",
+            "[1.0,0.1,1],[1.0,0.1,1]",
+        ] {
+            assert!(!read(0, cells), "{cells}");
+        }
+        assert!(!read(EXPONENT_MAX + 1, "") && !read(EXPONENT_MIN - 1, ""));
+        let many = |n: usize| (0..n).map(|i| format!("[{i}.0,0.1,1]")).collect::<Vec<_>>().join(",");
+        assert!(read(0, &many(CELLS_MAX)) && !read(0, &many(CELLS_MAX + 1)));
+        let values: Vec<f64> = (0..5000).map(|i| f64::from(i) * 0.37 - 100.0).collect();
+        let grid = Grid::of(values.iter().map(|value| (*value, 0.25)));
+        assert_eq!(grid.error(), 2.0);
+        let near = |value: f64| grid.cells().any(|c| c.range.holds(value) && (c.middle() - value).abs() <= 2.0);
+        assert!(values.iter().all(|value| near(*value)));
+    }
 }

@@ -363,4 +363,16 @@ mod tests {
             groups.estimate(&key, region.as_ref(), NOW).rejected.into_iter().map(|r| r.reason).collect();
         assert_eq!(reasons, ["range", "drift"]);
     }
+
+    #[test]
+    fn a_rules_bounds_are_values_that_can_be() {
+        let sensor = SensorRule { sensors: "**/hum".into(), min: Some(0.0), max: Some(100.0), ..SensorRule::default() };
+        let rules = Rules::new(FusionParams { sensors: vec![sensor], ..FusionParams::default() }).unwrap();
+        let fault = |value: f64| {
+            let sensor = Sensor { node: node("a"), channel: Channel::new("hum").unwrap() };
+            member(&rules, &RegionId::new("eu").unwrap(), sensor, &Reading::new(value, NOW)).fault
+        };
+        assert!([0.0, 50.0, 100.0].into_iter().all(|value| fault(value).is_none()));
+        assert!([-0.1, 100.1].into_iter().all(|value| fault(value).as_deref() == Some("range")));
+    }
 }

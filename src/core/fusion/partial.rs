@@ -477,4 +477,19 @@ mod tests {
         assert_eq!((parts.stale, parts.faulty, parts.oldest, parts.newest), (20, 20, whole.oldest, whole.newest));
         assert_eq!(parts.grid, whole.grid);
     }
+
+    #[test]
+    fn two_silent_ones_zero_sigma_and_exactly_as_many_ends_as_are_kept() {
+        for n in [ENDS_KEPT - 1, ENDS_KEPT, ENDS_KEPT + 1] {
+            let sketch = Sketch::of(&(0..n).map(member).collect::<Vec<_>>(), &TERMS, NOW);
+            assert_eq!((sketch.lowers.len(), sketch.uppers.len()), (n.min(ENDS_KEPT), n.min(ENDS_KEPT)));
+        }
+        let silent = [20.0, 20.4].map(|v| Member { sigma: None, value: Some(v), ..member(v as usize) });
+        assert_eq!(sort(&silent, &TERMS, NOW).voters.len(), 2);
+        for value in [0.0f64, 20.0, -3e6] {
+            let sure = [Member { sigma: Some(0.0), value: Some(value), ..member(1) }];
+            let sigma = sort(&sure, &TERMS, NOW).voters[0].1.sigma;
+            assert!((sigma / (value.abs() * 1e-9 + 1e-12) - 1.0).abs() < 1e-9, "{value}: {sigma}");
+        }
+    }
 }

@@ -336,4 +336,16 @@ mod tests {
             prop_assert!(found.value.abs() <= 4.0, "{found:?}");
         }
     }
+
+    #[test]
+    fn location_and_inflation_are_the_same_in_any_unit_and_direction() {
+        assert_eq!(birge_ratio(&data(&[1.0, 3.0], 1.0), 1.0), 2.0);
+        for (sign, sigma) in [(1.0, 1.0), (-1.0, 1.0), (1.0, 0.1), (1.0, 100.0)] {
+            let (center, _) = huber(&data(&[0.0, 0.0, 0.0, 0.0, 10.0 * sign * sigma], sigma), 0.0, 1.0);
+            assert!((center / (sign * sigma) - HUBER_C / 4.0).abs() < 1e-6, "{sign} {sigma}: {center}");
+        }
+        let used = |values: &[f64]| location(&data(values, 0.1), 0).unwrap().1.iter().filter(|part| **part).count();
+        assert_eq!(used(&[20.0, 20.0, 20.0, 20.0, 20.35]), 4);
+        assert_eq!(used(&[19.0, 19.5, 20.0, 20.5, 21.0, 21.9]), 6);
+    }
 }

@@ -135,4 +135,13 @@ mod tests {
         assert_eq!(why(None, "°C"), "no unit does not convert to °C");
         assert_eq!(why(Some("bananas"), "°C"), "bananas does not convert to °C");
     }
+
+    #[test]
+    fn units_that_are_not_basic_are_reached_too() {
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * b.abs().max(1.0), "{a} is not {b}");
+        near(convert(20.0, "°C", "°F"), 68.0);
+        near(convert(101_325.0, "Pa", "hPa"), 1013.25);
+        near(convert(1500.0, "m", "km"), 1.5);
+        near(Conversion::between(Some("°F"), "°C").unwrap().sigma(3.6), 2.0);
+    }
 }

@@ -207,4 +207,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn rows_written_in_order_and_rows_that_shrink_stay_in_order() {
+        let full = || {
+            let mut shelf = Shelf::new(0);
+            for n in 0..256u16 {
+                let fresh = item(n, u64::from(n));
+                let place = shelf.find(fresh.channel.as_str());
+                assert!(place.is_err() && shelf.put(place, fresh).is_none());
+            }
+            shelf
+        };
+        let held = |shelf: &Shelf| shelf.iter().map(|i| i.fingerprint).collect::<Vec<u64>>();
+        let rows = |shelf: &Shelf| shelf.rows.iter().map(Vec::len).collect::<Vec<_>>();
+        let mut shelf = full();
+        assert_eq!((rows(&shelf), held(&shelf)), (vec![128, 128], (0..256).collect()));
+        shelf.extract(|i| (20..236).contains(&i.fingerprint));
+        assert_eq!((rows(&shelf), held(&shelf)), (vec![40], (0..20).chain(236..256).collect()));
+        assert!((0..20).chain(236..256).all(|n| shelf.get(&item(n, 0).channel).is_some()));
+        let mut uneven = full();
+        uneven.extract(|i| (20..128).contains(&i.fingerprint));
+        assert_eq!(rows(&uneven), [20, 128]);
+    }
 }

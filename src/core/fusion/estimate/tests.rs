@@ -263,3 +263,30 @@ fn with_a_third_arbitrarily_faulty_the_estimate_and_the_interval_hold() {
 fn the_params_of_a_document_are_all_that_is_needed() {
     assert_eq!(Rules::new(FusionParams::default()).unwrap().terms(None), terms());
 }
+
+#[test]
+fn the_unnamed_are_counted_the_span_is_told_and_parts_are_weighed() {
+    let mut members: Vec<Member> = (0..30).map(|i| member(i, 20.0)).collect();
+    members[..20].iter_mut().for_each(|m| m.fault = Some("drift".into()));
+    let found = estimate(subject(), &of(members), &terms(), NOW).naming(16);
+    assert_eq!((found.rejected.len(), found.unnamed), (16, 4));
+    assert_eq!(serde_json::from_str::<Estimate>(&serde_json::to_string(&found).unwrap()).unwrap(), found);
+    assert!((fuse(&[20.0, 30.0]).sigma.unwrap() - 5.4).abs() < 1e-6);
+    let pair = vec![member(0, 20.0), Member { sigma: Some(0.2), ..member(1, 20.3) }];
+    let (_, parts) = explain(subject(), &of(pair), &terms(), NOW);
+    for (part, (weight, residual)) in parts.iter().zip([(0.8, -0.6), (0.2, 1.2)]) {
+        assert!((part.weight - weight).abs() < 1e-6 && (part.residual.unwrap() - residual).abs() < 1e-6, "{part:?}");
+    }
+}
+
+#[test]
+fn a_sketchs_interval_is_that_of_its_sensors_and_a_cell() {
+    let members: Vec<Member> = (0..1000).map(|i| member(i, 20.0 + 0.0001 * i as f64)).collect();
+    let found = estimate(subject(), &of(members.clone()), &terms(), NOW);
+    let interval = found.interval.unwrap();
+    assert!((interval.lo - (20.0666 - 0.4)).abs() < 0.01 && (interval.hi - (20.0333 + 0.4)).abs() < 0.01, "{found:?}");
+    assert_eq!((found.status, found.used, found.unnamed), (Status::Ok, 1000, 0));
+    let terms = Terms { tolerate: Some(64), ..terms() };
+    let share = Share::new(members, EXACT_MAX, &terms, NOW);
+    assert_eq!(estimate(subject(), &Partial::of(region(0), share), &terms, NOW).status, Status::Ok);
+}

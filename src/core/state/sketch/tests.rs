@@ -135,3 +135,10 @@ fn the_distance_is_guessed_from_counts() {
         assert!(off(guesses[20]).max(off(guesses[180])) <= 0.25 * d as f64 + 1.0, "{d}: {guesses:?}");
     }
 }
+
+#[test]
+fn a_run_of_nothing_is_read_and_written() {
+    let run = Run { symbols: vec![Symbol::default()], counts: vec![0] };
+    assert_eq!(Run::decode(0, &[0; 13], &[0]), Ok(run.clone()));
+    assert_eq!(run.encode(0), (vec![0; 13], vec![0]));
+}

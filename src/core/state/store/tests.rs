@@ -226,3 +226,24 @@ fn keys_share_their_names_with_the_map() {
     assert!(std::ptr::eq(first.origin.as_str(), second.origin.as_str()));
     assert!(std::ptr::eq(first.channel.as_str(), second.channel.as_str()));
 }
+
+#[test]
+fn a_newer_versions_channel_is_kept_and_what_is_no_reading_is_refused() {
+    let odd = |channel: &str, text: &str| KeyedEntry {
+        channel: Channel::new(channel).unwrap(),
+        value: serde_json::from_str(text).unwrap(),
+        ..entry(1, b'a', 0, 0, Scope::Global)
+    };
+    let later = store().admit(odd("@later/x", r#"{"a":1}"#), WALL);
+    assert!(matches!(later, Outcome::New { meaning: Meaning::Unknown, .. }), "{later:?}");
+    let long = format!("\"{}\"", "x".repeat(crate::core::state::entry::VALUE_BYTES_MAX - 1));
+    for (channel, text) in [
+        ("temp", r#"{"time":1}"#),
+        ("temp", r#"{"value":1.0,"sigma":-1.0,"time":1}"#),
+        ("@later/x", "[1,\n2]"),
+        ("@later/x", long.as_str()),
+    ] {
+        let refused = store().admit(odd(channel, text), WALL);
+        assert!(matches!(refused, Outcome::Refused { why: EntryRefusal::Malformed, .. }), "{text:.40}");
+    }
+}
