@@ -615,3 +615,99 @@ fn a_proposal_that_does_not_hold_together_is_refused_and_nothing_is_accepted() {
     assert_eq!(desk.proposed(&CheckpointPropose { term: later, ..first.clone() }), None, "the same in a later term");
     refused(&mut desk, first, Refusal::StaleTerm);
 }
+
+#[test]
+fn a_voter_that_has_missed_two_changes_of_voters_takes_the_next_proposal_all_the_same() {
+    let (mut leader, mut late) = (Desk::new('a', "abc"), Desk::new('c', "abc"));
+    let there: Vec<Member> = "abcde".chars().map(alive).collect();
+    leader.lead('b');
+    leader.accepted_by("b");
+    for _ in 0..2 {
+        leader.accepted_by("bd");
+        let committed = leader.group.hard().committed;
+        leader.answered_by("bcde", committed);
+        leader.plan(&there);
+        leader.propose();
+    }
+    assert_eq!(leader.group.voters(), voters("abcde"));
+    let proposal = leader.proposal();
+    assert_eq!(late.proposed(&proposal), None);
+}
+
+#[test]
+fn a_leader_whom_no_quorum_answers_or_whose_disk_does_not_leads_no_more() {
+    let patience = ConsensusParams::default().election_timeout_max();
+    let why = |desk: &Desk| {
+        desk.notices.iter().find_map(|n| if let Notice::SteppedDown { why, .. } = n { Some(*why) } else { None })
+    };
+    let mut alone = Desk::new('a', "abc");
+    alone.lead('b');
+    alone.now = alone.now + patience;
+    alone.with(|group, cx, writes, _| group.on_deadline(cx, writes));
+    assert_eq!(why(&alone), Some(StepDown::NoQuorum));
+    let mut stuck = Desk::new('a', "abc");
+    stuck.lead('b');
+    stuck.accepted_by("b");
+    stuck.with(|group, cx, writes, _| {
+        writes.write(cx, Vec::new());
+        cx.now.mono = cx.now.mono + patience;
+        let (id, term) = (group.id().clone(), group.hard().term);
+        let ack = HeartbeatAck { group: id, term, round: Round(1), voter: voter('b'), holds: None };
+        group.on_heartbeat_ack(cx, writes, &ack);
+        group.on_deadline(cx, writes);
+    });
+    assert_eq!(why(&stuck), Some(StepDown::SlowDisk));
+}
+
+#[test]
+fn an_answer_of_an_earlier_term_confirms_no_read() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    let first = desk.group.hard().term;
+    desk.with(|group, cx, writes, _| group.move_to_term(cx, writes, first.next()));
+    desk.lead('b');
+    desk.accepted_by("b");
+    desk.with(|group, cx, _, _| group.read_latest(cx, RequestId(7)));
+    let beat = |fact: &Fact| match fact {
+        Fact::Ask { message: Message::Heartbeat(beat), .. } => Some(beat.round),
+        _ => None,
+    };
+    let round = desk.facts.iter().rev().find_map(beat).unwrap();
+    let term = desk.group.hard().term;
+    for (term, confirmed) in [(first, false), (term, true)] {
+        let ack = HeartbeatAck { group: desk.group.id().clone(), term, round, voter: voter('b'), holds: None };
+        desk.with(|group, cx, writes, _| group.on_heartbeat_ack(cx, writes, &ack));
+        assert_eq!(desk.facts.iter().any(|fact| matches!(fact, Fact::ReadReady { .. })), confirmed);
+    }
+}
+
+#[test]
+fn whoever_does_not_vote_in_its_region_neither_campaigns_nor_leads_on() {
+    let mut observer = Desk::new('z', "abc");
+    observer.time_out();
+    assert!(observer.sent().is_empty() && observer.group.role() == Role::Observer);
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.accepted_by("b");
+    let unwanted = BTreeSet::from([voter('a').node]);
+    desk.with(|group, cx, _, _| group.plan_voters(cx, &[], &unwanted));
+    desk.propose();
+    assert!(desk.group.is_leader() && desk.group.voters() == voters("bc"));
+    desk.accepted_by("bc");
+    assert_eq!(desk.group.role(), Role::Observer, "its last duty is done");
+}
+
+#[test]
+fn nobody_is_added_until_a_quorum_with_the_newcomer_answers() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.accepted_by("b");
+    let there: Vec<Member> = "abcde".chars().map(alive).collect();
+    let committed = desk.group.hard().committed;
+    desk.answered_by("d", committed);
+    desk.plan(&there);
+    assert!(!desk.group.is_changing(), "two of four");
+    desk.answered_by("b", committed);
+    desk.plan(&there);
+    assert!(desk.group.is_changing());
+}

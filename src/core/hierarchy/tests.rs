@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::core::archive::Archive;
 use crate::core::consensus::{Contents, Snapshot};
+use crate::core::effect::Effect;
 use crate::core::hard_state::Accepted;
 use crate::core::hlc::{Hlc, Stamp};
 use crate::core::id::{Hash, Index, PersistSeq, Round, StoreId};
@@ -12,6 +13,7 @@ use crate::core::ledger::document::{Counts, RegionCheckpoint};
 use crate::core::message::agreement::{
     CheckpointAck, CheckpointPropose, ElectionRequest, ElectionVote, Heartbeat, HeartbeatAck,
 };
+use crate::core::notice::Notice;
 use crate::core::rng::Rng;
 use crate::core::state::system::{CheckpointRef, RegionVoters};
 use crate::core::time::{Now, Wall};
@@ -405,4 +407,32 @@ fn what_an_operator_wants_of_regions_ends_when_it_is_done_or_another_leads() {
     regions.remove(region(1));
     regions.give_up();
     assert_eq!(wanted(&regions, &present(&[1, 2])), [region(1), region(2)]);
+}
+
+#[test]
+fn a_region_comes_once_most_of_its_voters_hold_what_is_committed() {
+    for (of, known) in [(1, 0), (1, 1), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)] {
+        let mut leader = Leader::new(5);
+        leader.now = leader.now + std::time::Duration::from_secs(6);
+        leader.act(|top, _, cx, writes| top.on_deadline(cx, writes));
+        for _ in 0..5 {
+            leader.round();
+        }
+        let group = leader.top.group();
+        assert!(group.is_settled());
+        let (term, holds) = (group.hard().term, group.hard().committed);
+        let mut wanted = group.voters().regions().clone();
+        wanted.insert(region(9), (0..of).map(|n| voter(9, n)).collect());
+        let mut comes = false;
+        leader.act(|top, archive, cx, writes| {
+            for n in 0..known {
+                let ack = HeartbeatAck { group: GroupId::Top, term, round: Round(1), voter: voter(9, n), holds };
+                top.hear(cx, writes, archive, &Message::HeartbeatAck(ack));
+            }
+            top.group_mut().plan_regions(cx, &wanted);
+            let is_change = |fx: &Effect| matches!(fx, Effect::Notice(Notice::VotersChanging { .. }));
+            comes = cx.fx.iter().any(is_change);
+        });
+        assert_eq!(comes, 2 * known > of, "{known} of {of}");
+    }
 }

@@ -153,4 +153,16 @@ mod tests {
         let other = Hash::of(b"other");
         assert!(matches!(Body::from_packed(body.packed(), other), Err(BodyError::Hash { .. })));
     }
+
+    #[test]
+    fn a_body_that_claims_more_than_it_can_hold_or_than_is_allowed_is_refused_unread() {
+        for (claimed, length) in [(BODY_BYTES_MAX / 2, 100), (BODY_BYTES_MAX + 1, BODY_BYTES_MAX / 255 + 9)] {
+            let mut packed = vec![0; length];
+            packed[..4].copy_from_slice(&(claimed as u32).to_le_bytes());
+            match Body::from_packed(&packed, Hash::of(b"")) {
+                Err(BodyError::Packing(why)) => assert!(why.starts_with("claims"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

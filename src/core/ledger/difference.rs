@@ -235,4 +235,13 @@ mod tests {
         assert_eq!(apply(b"abcd", &[5, b'x'], 9), Err(DifferenceError::Cut));
         assert_eq!(apply(b"abcd", &[0x80; 11], 9), Err(DifferenceError::Cut));
     }
+
+    #[test]
+    fn a_base_that_stands_further_on_in_the_text_is_copied_from_its_beginning() {
+        let base: Vec<u8> = (0..64).collect();
+        let text = [&b"new: "[..], &base[..]].concat();
+        let difference = between(&base, &text);
+        assert!(difference.len() < 12, "{}", difference.len());
+        assert_eq!(apply(&base, &difference, MAX), Ok(text));
+    }
 }

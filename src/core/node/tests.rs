@@ -620,3 +620,41 @@ fn what_a_node_has_forgotten_does_not_come_back_with_it() {
     assert_eq!(value_of(&back, "gone"), None);
     assert_eq!(value_of(&back, "gw-2"), Some(4.0));
 }
+
+#[test]
+fn who_speaks_in_anothers_name_or_of_another_region_is_not_heard() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| {
+        w.leader().is_some() && THREE.iter().all(|node| w.committed(node) >= Some(Index(1)))
+    });
+    let leader = world.leader().unwrap();
+    let others: Vec<&str> = THREE.iter().copied().filter(|node| *node != leader).collect();
+    let (hearer, speaker) = (others[0], others[1]);
+    let between = |(_, (at, to, _)): &(&LinkId, &(String, String, LinkId))| at == hearer && to == speaker;
+    let link = world.links.iter().find(between).map(|(link, _)| *link).unwrap();
+    let group = world.nodes[hearer].group().unwrap();
+    let (own, term) = (group.id().clone(), group.hard().term);
+    world.notices.clear();
+    for (group, from) in [(own, leader.as_str()), (GroupId::Region(RegionId::new("other").unwrap()), speaker)] {
+        let (leader, round) = (name(from), crate::core::id::Round(1));
+        let beat = Heartbeat { group, term: term.next(), leader, round, committed: None };
+        let event = Event::Received { link, message: Box::new(Message::Heartbeat(beat)) };
+        world.queue.push_back((hearer.to_owned(), event));
+        world.drain();
+        assert_eq!(world.nodes[hearer].group().unwrap().hard().term, term, "{from}");
+    }
+    let rejected = |(node, notice): &&(String, Notice)| node == hearer && matches!(notice, Notice::Rejected { .. });
+    assert_eq!(world.notices.iter().filter(rejected).count(), 2);
+}
+
+#[test]
+fn which_bodies_are_kept_is_on_disk() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(2))));
+    for node in THREE {
+        let kept = |record: &Record| if let Record::KeepBody(held) = record { Some(held.hash) } else { None };
+        let kept: BTreeSet<Hash> = world.disks[node].iter().filter_map(kept).collect();
+        let newest = world.nodes[node].group().unwrap().committed().unwrap().header().body;
+        assert!(newest.is_some_and(|hash| kept.contains(&hash)), "{node}");
+    }
+}

@@ -411,3 +411,38 @@ impl World {
         self.drain();
     }
 }
+
+#[test]
+fn a_regions_checkpoint_holds_the_readings_of_its_own_nodes_and_nothing_else() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let channel = Channel::new("temp").unwrap();
+    let writers = ["a1", "a2", "b1"];
+    for node in writers {
+        let reading = Reading::new(21.5, world.now.wall);
+        world.ask(node, Command::Put { readings: vec![(channel.clone(), reading)], ack: Ack::Memory });
+    }
+    let held = |node: &Node, of: &str| node.store().get(&Key::new(name(of), channel.clone())).is_some();
+    world.run_until(SECONDS(30), |w| w.nodes.values().all(|node| writers.iter().all(|of| held(node, of))));
+    let end = world.now.mono + SECONDS(12);
+    world.run_until(SECONDS(13), |w| w.now.mono >= end);
+    for (home, readings) in [("a", 2), ("b", 1), ("c", 0)] {
+        let leader = world.region_leader(home).unwrap();
+        let counts = world.nodes[&leader].group().unwrap().committed().unwrap().header().counts;
+        assert_eq!((counts.nodes, counts.readings), (readings, readings), "{home}");
+    }
+}
+
+#[test]
+fn whoever_asked_the_top_to_take_a_region_out_is_answered_when_it_leads_no_more() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let leader = world.top_leader().unwrap();
+    let home = world.nodes[&leader].params().region.clone();
+    let other = ["a", "b", "c"].into_iter().find(|name| *name != home.as_str()).unwrap();
+    let alone = leader.clone();
+    world.tamper = Box::new(move |from, to, message| (from != alone && to != alone).then_some(message));
+    let request = world.ask(&leader, Command::RemoveRegion { region: region(other) });
+    world.run_until(SECONDS(20), |w| !w.nodes[&leader].top().unwrap().is_leader());
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why: RefusedCommand::Deposed }));
+}
