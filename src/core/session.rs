@@ -634,3 +634,6 @@ fn duplicate_message(older: &Hello, newer: &Hello) -> String {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

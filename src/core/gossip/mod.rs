@@ -5,6 +5,8 @@
 mod overlay;
 mod push;
 mod repair;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -349,86 +351,5 @@ impl Gossip {
                 self.overlay.want(cx.now.mono, &node);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::effect::Effect;
-    use crate::core::hlc::Hlc;
-    use crate::core::id::{Channel, RegionId, StoreId};
-    use crate::core::reading::Reading;
-    use crate::core::rng::Rng;
-    use crate::core::state::entry::Value;
-
-    use crate::core::time::Now;
-
-    const LINK: LinkId = LinkId(1);
-    const WALL: Wall = Wall::from_millis(1_700_000_000_000);
-
-    /// What is held after a peer of `region` has sent one entry of this scope to a node in eu.
-    fn held_of(region: &str, scope: Scope) -> (usize, Vec<Fact>) {
-        let name = |text: &str| NodeId::new(text).unwrap();
-        let region = RegionId::new(region).unwrap();
-        let params = Params::new("lab", name("gw-1"), RegionId::new("eu").unwrap(), "a:1".into());
-        let (mut gossip, mut store) =
-            (Gossip::new(&params, BTreeMap::new()), Store::new(params.clock_skew_max, params.retain, 256));
-        let (mut rng, mut fx) = (Rng::new(1), Vec::new());
-        let mut cx = Cx { now: Now { mono: Mono::ZERO, wall: WALL }, rng: &mut rng, fx: &mut fx };
-        let (node, addr) = (name("gw-2"), "b:1".into());
-        let peer =
-            Peer { link: LINK, node, store: StoreId(1), region, start: Hlc::ZERO, addr, dialed: None, founding: false };
-        gossip.on_link_up(&mut cx, &store, peer, WALL);
-        let key = Key::new(name("gw-3"), Channel::new("temp").unwrap());
-        let entry = Entry { value: Value::of(&Reading::new(21.5, WALL)), stamp: Hlc::new(WALL, 0), scope };
-        let update = SensorUpdate { entries: vec![KeyedEntry::new(&key, &entry)] };
-        gossip.on_sensor_update(&mut cx, &mut store, LINK, update, WALL);
-        (store.len(), gossip.take_facts())
-    }
-
-    #[test]
-    fn what_belongs_to_another_region_is_refused() {
-        let (held, facts) = held_of("us", Scope::Region);
-        assert_eq!(held, 0);
-        assert!(facts.iter().any(|fact| matches!(fact, Fact::Refused { why: EntryRefusal::Foreign, .. })), "{facts:?}");
-        assert_eq!(held_of("us", Scope::Global).0, 1);
-        assert_eq!(held_of("eu", Scope::Region).0, 1);
-    }
-
-    /// Of ten regions' thirty first voters, met by one of them when their cluster was founded or later: how many links
-    /// it gave up, and to how many it pushed an entry of its own.
-    fn met_by_a_founder(founding: bool) -> (usize, usize) {
-        let region = |n: usize| RegionId::new(&format!("r{n}")).unwrap();
-        let voters = |r: usize| (0..3).map(|n| NodeId::new(&format!("gw-{r}-{n}")).unwrap()).collect::<Vec<_>>();
-        let mut params = Params::new("lab", voters(0)[0].clone(), region(0), "a:1".into());
-        params.initial_voters = (0..10).map(|r| (region(r), voters(r))).collect();
-        let (mut gossip, mut store) =
-            (Gossip::new(&params, BTreeMap::new()), Store::new(params.clock_skew_max, params.retain, 256));
-        let (mut rng, mut fx) = (Rng::new(1), Vec::new());
-        let mut cx = Cx { now: Now { mono: Mono::ZERO, wall: WALL }, rng: &mut rng, fx: &mut fx };
-        let others = params.initial_voters.iter().flat_map(|(region, nodes)| nodes.iter().map(move |n| (region, n)));
-        for (link, (region, node)) in (1..).zip(others.filter(|(_, node)| **node != params.node)) {
-            let (addr, dialed) = (node.as_str().into(), None);
-            let (region, node) = (region.clone(), node.clone());
-            let (link, store_id, start) = (LinkId(link), StoreId(1), Hlc::ZERO);
-            let peer = Peer { link, node, store: store_id, region, start, addr, dialed, founding };
-            gossip.on_link_up(&mut cx, &store, peer, WALL);
-        }
-        let key = Key::new(params.node.clone(), Channel::new("temp").unwrap());
-        let (value, stamp) = (Value::of(&Reading::new(21.5, WALL)), Hlc::new(WALL, 0));
-        store.insert_own(key.clone(), Entry { value, stamp, scope: Scope::Global });
-        gossip.on_local(&mut cx, &store, &[(key, Scope::Global)], false);
-        let pushed = |fx: &&Effect| matches!(fx, Effect::Send { message: Message::SensorUpdate(_), .. });
-        let given_up = |fx: &&Effect| matches!(fx, Effect::Hangup { .. });
-        (fx.iter().filter(given_up).count(), fx.iter().filter(pushed).count())
-    }
-
-    #[test]
-    fn links_between_regions_that_founding_alone_needs_are_given_up_before_anything_is_pushed() {
-        assert_eq!(met_by_a_founder(false), (0, 29));
-        let (given_up, pushed) = met_by_a_founder(true);
-        assert_eq!(given_up + pushed, 29);
-        assert!((3..=12).contains(&pushed), "its own region's two and a few abroad: {pushed}");
     }
 }

@@ -121,4 +121,16 @@ mod tests {
         assert_eq!(seen.addrs.len(), KEPT);
         assert!(seen.addrs.contains_key(&name(90)) && !seen.addrs.contains_key(&name(4)));
     }
+
+    #[test]
+    fn forgetting_one_takes_back_no_other_change_and_is_one_itself() {
+        let mut seen = noted(2);
+        seen.on_forgotten(&name(7));
+        assert!(seen.is_changed());
+        assert_eq!(written(&mut seen, 10), None);
+        assert_eq!(written(&mut seen, 11).map(|all| all.len()), Some(2));
+        assert!(!seen.is_changed());
+        seen.on_forgotten(&name(0));
+        assert!(seen.is_changed());
+    }
 }

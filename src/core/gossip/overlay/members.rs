@@ -168,3 +168,47 @@ impl Pool {
         self.0.get(at as usize).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn put(members: &mut Members, node: &str, place: Place) {
+        let node = NodeId::new(node).unwrap();
+        members.know(&node, &"a:1".into(), place == Place::Far);
+        members.place(&node, place);
+    }
+
+    /// How many of 200 draws gave somebody near, and somebody far.
+    fn drawn(near: usize, far: usize) -> (usize, usize) {
+        let (mut members, mut rng) = (Members::default(), Rng::new(1));
+        (0..near).for_each(|n| put(&mut members, &format!("near-{n}"), Place::Near));
+        (0..far).for_each(|n| put(&mut members, &format!("far-{n}"), Place::Far));
+        let all: Vec<NodeId> = (0..200).filter_map(|_| members.draw_any(&mut rng, |_| false)).collect();
+        let abroad = all.iter().filter(|node| node.as_str().starts_with("far")).count();
+        (all.len() - abroad, abroad)
+    }
+
+    #[test]
+    fn anybody_alive_may_be_drawn_of_any_region_and_nobody_of_none() {
+        assert_eq!((drawn(0, 0), drawn(3, 0), drawn(0, 3)), ((0, 0), (200, 0), (0, 200)));
+        for (near, far, share) in [(4, 4, 70..=130), (3, 9, 25..=75), (9, 3, 125..=175)] {
+            let (of_near, of_far) = drawn(near, far);
+            assert!(of_near + of_far == 200 && share.contains(&of_near), "{of_near} of {near}, {of_far} of {far}");
+        }
+    }
+
+    #[test]
+    fn each_of_the_dead_is_tried_whoever_came_back_or_died_before() {
+        let (mut members, mut rng) = (Members::default(), Rng::new(1));
+        for _ in 0..2_000 {
+            put(&mut members, "often", Place::Dead);
+            put(&mut members, "often", Place::Near);
+        }
+        (0..40).for_each(|n| put(&mut members, &format!("n{n}"), Place::Dead));
+        let tried: BTreeSet<NodeId> = (0..2_000).filter_map(|_| members.draw_dead(&mut rng)).collect();
+        assert_eq!(tried.len(), 40);
+    }
+}

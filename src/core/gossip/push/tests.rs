@@ -298,3 +298,43 @@ fn entries_of_region_scope_stay_in_their_region() {
     world.push.offer(&key, entry.scope, Offer::Own { confirm: false }, |_| false);
     assert_eq!(world.told(), [(1, "SENSOR_UPDATE")]);
 }
+
+#[test]
+fn a_neighbour_whose_flush_is_under_way_waits_whatever_another_gets() {
+    let mut world = World::new(&["a", "b"]);
+    world.own("t1", false);
+    assert_eq!(world.told().len(), 2);
+    world.push.on_ready(LinkId(2));
+    world.now = world.now + Duration::from_millis(20);
+    world.own("t2", false);
+    assert_eq!(world.told(), [(2, "SENSOR_UPDATE")]);
+    world.push.on_ready(LinkId(1));
+    assert_eq!(world.told(), [(1, "SENSOR_UPDATE")]);
+}
+
+#[test]
+fn whoever_brings_the_news_is_never_pruned() {
+    let mut world = World::new(&["a", "b"]);
+    for link in [1, 2] {
+        world.news(link, "z");
+        world.news(link, "z");
+        world.duplicate(link, "z");
+        assert!(!world.told().contains(&(link, "PRUNE")), "link {link}");
+    }
+}
+
+#[test]
+fn where_push_is_late_a_parent_that_brings_news_is_kept() {
+    let mut world = World::new(&["a", "b", "c"]);
+    world.news(1, "z");
+    world.duplicate(2, "z");
+    world.duplicate(3, "z");
+    world.flush();
+    (0..50).for_each(|_| world.push.lag.on_pushed(Duration::from_secs(1)));
+    world.missed(2, "z");
+    world.ready();
+    world.flush();
+    world.news(1, "z");
+    world.now = world.now + Duration::from_secs(11);
+    assert!(!world.told().contains(&(3, "GRAFT")));
+}

@@ -426,3 +426,73 @@ fn hostile_repairs_cost_nothing_but_a_notice() {
     });
     assert_eq!(pair.sides[0].store.summary(), summary);
 }
+
+#[test]
+fn an_exchange_without_a_word_is_given_up_after_five_intervals_and_not_before() {
+    fn opened(pair: &mut Pair) -> usize {
+        pair.act(0, |side, cx, wall| {
+            side.repair.on_deadline(cx, side.store, &[LINK], wall);
+        });
+        std::mem::take(&mut pair.sides[0].fx).len()
+    }
+    let mut pair = pair(10, 0, false);
+    assert_eq!(opened(&mut pair), 1, "and nobody answers");
+    pair.mono = pair.mono + Duration::from_secs(2);
+    assert_eq!(opened(&mut pair), 0, "an answer may be on its way");
+    pair.mono = pair.mono + Duration::from_secs(4);
+    assert_eq!(opened(&mut pair), 1);
+}
+
+#[test]
+fn symbols_that_tell_nothing_are_asked_for_in_ever_larger_numbers_and_then_filters() {
+    let mut pair = pair(1_000, 0, false);
+    pair.act(0, |side, cx, wall| {
+        side.repair.open(cx, side.store, LINK, wall, false);
+        let session = side.repair.session;
+        let (mut next, mut asked) = (FIRST_SYMBOLS, Vec::new());
+        loop {
+            let run = Run::of(&side.store.symbols_of(Share::All, next), next, 0);
+            let mut theirs = digest(cx, side.store, Share::All, session, wall, &run);
+            // Symbols of no set: the counts say that nothing differs, the first sum that something does.
+            theirs.symbols[0] ^= 1;
+            side.repair.on_digest(cx, side.store, LINK, &theirs, wall);
+            let Some(Effect::Send { message: Message::StateRequest(request), .. }) = cx.fx.last() else {
+                panic!("{:?}", cx.fx)
+            };
+            let Some(symbols) = request.symbols else {
+                assert!(request.rest.is_some());
+                break;
+            };
+            next = symbols as usize;
+            asked.push(next);
+            assert!(asked.len() < 10, "{asked:?}");
+        }
+        assert_eq!(asked, [16, 32, 64, 128]);
+    });
+}
+
+#[test]
+fn what_is_asked_for_by_fingerprints_goes_in_chunks_whatever_its_names() {
+    let mut pair = Pair::main();
+    pair.put(&[0], (0..5_000).map(|n| entry(n, LONG_AGO, Scope::Global)));
+    let long = Channel::new(&"c".repeat(200)).unwrap();
+    pair.put(&[0], [KeyedEntry { channel: long, ..entry(0, LONG_AGO, Scope::Global) }]);
+    pair.act(0, |side, cx, wall| {
+        let want: Vec<u8> = side.store.fingerprints(Share::All).flat_map(|(print, ..)| print.to_le_bytes()).collect();
+        let ask = StateRequest { want, ..request(side.store, Share::All, 1, wall) };
+        side.repair.on_request(cx, side.store, LINK, ask, wall);
+    });
+    pair.deliver(10_000);
+    let chunks = pair.sent.iter().filter(|(_, message)| matches!(message, Message::StateUpdate(_))).count();
+    assert!(chunks > 5, "{chunks}");
+    assert_eq!(pair.sides[1].brought, 5_001);
+}
+
+#[test]
+fn what_is_known_of_a_peer_goes_with_its_link() {
+    let mut pair = pair(10, 0, false);
+    pair.repair();
+    assert_eq!(pair.sides[0].repair.converged(), Some(1.0));
+    pair.act(0, |side, cx, _| side.repair.on_link_down(cx, LINK));
+    assert_eq!(pair.sides[0].repair.converged(), None);
+}
