@@ -552,3 +552,6 @@ fn chunk(content: Content, hash: Hash, bytes: Option<&[u8]>, offset: u64) -> Mes
     let total = bytes.map(|b| b.len() as u64);
     Message::CheckpointBody(CheckpointBody { content, hash, offset, total, base: None, data })
 }
+
+#[cfg(test)]
+mod tests;

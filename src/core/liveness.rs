@@ -842,4 +842,52 @@ mod tests {
         world.doubts("c", "a", 0, false);
         assert_eq!(world.state("a"), Some(Life::Alive));
     }
+
+    #[test]
+    fn the_last_words_of_one_that_leaves_do_not_bring_it_back() {
+        let mut world = World::new();
+        world.known("a", 5);
+        world.linked("a", 1);
+        let info = NodeInfo { left: true, ..world.info("a") };
+        world.with(|live, cx| live.on_member(cx, &name("me"), &name("a"), &info, stamp(6)));
+        world.with(|live, cx| live.on_frame(cx, LinkId(1)));
+        world.cut(1);
+        world.pass(SECONDS(10));
+        assert_eq!(world.state("a"), Some(Life::Left));
+    }
+
+    #[test]
+    fn one_whose_link_breaks_before_it_has_said_who_it_is_is_not_doubted() {
+        let mut world = World::new();
+        world.linked("a", 1);
+        world.cut(1);
+        world.pass(SECONDS(5));
+        assert_eq!(world.state("a"), Some(Life::Alive));
+    }
+
+    #[test]
+    fn a_state_counts_from_when_it_changed() {
+        let mut world = World::new();
+        world.known("a", 5);
+        let began = Some(world.now);
+        world.pass(SECONDS(7));
+        world.known("a", 6);
+        assert_eq!(world.live.since(&name("a")), began, "it was alive all the while");
+        world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, true));
+        assert_eq!(world.live.since(&name("a")), Some(world.now));
+    }
+
+    #[test]
+    fn whoever_was_wrong_waits_unless_the_host_refuses() {
+        for (refused, state) in [(false, Life::Alive), (true, Life::Suspect)] {
+            let mut world = World::new();
+            world.known("a", 5);
+            world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, false));
+            world.known("a", 6);
+            world.linked("a", 1);
+            world.cut(1);
+            world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, refused));
+            assert_eq!(world.state("a"), Some(state), "refused: {refused}");
+        }
+    }
 }

@@ -235,4 +235,16 @@ mod tests {
         assert!(!gone.contains(&old.1) && !gone.contains(&new[7].1) && !gone.contains(&new[8].1));
         assert_eq!(gone.len(), 6, "the first of its hour stays");
     }
+
+    #[test]
+    fn a_week_of_hours_stays_after_a_restart_too() {
+        let held = |i: u64| {
+            let (document, hash) = region("eu", i, i * 3600);
+            let taken_at = document.header().taken_at.time.wall();
+            HeldBody { index: document.header().index, taken_at, hash, global: None }
+        };
+        let held: Vec<HeldBody> = (0..300).map(held).collect();
+        let mut retention = Retention::recover(1, &held, std::iter::empty());
+        assert_eq!(commit(&mut retention, &region("eu", 300, 300 * 3600)).len(), 300 - HOURS_KEPT);
+    }
 }

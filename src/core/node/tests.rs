@@ -1,4 +1,5 @@
 mod clock;
+mod lasting;
 mod own;
 mod top;
 

@@ -1,0 +1,164 @@
+use super::*;
+use crate::core::hlc::{Hlc, Stamp};
+use crate::core::id::{StoreId, Voter};
+use crate::core::ledger::document::{Counts, Header, RegionCheckpoint};
+use crate::core::rng::Rng;
+use crate::core::time::{Now, Wall};
+use crate::core::voters::Voters;
+
+type Regions = BTreeMap<RegionId, RegionCheckpoint>;
+
+fn name(text: &str) -> NodeId {
+    NodeId::new(text).unwrap()
+}
+
+fn region(text: &str) -> RegionId {
+    RegionId::new(text).unwrap()
+}
+
+fn archive(bodies_kept: usize) -> Archive {
+    Archive::recover(&region("eu"), bodies_kept, Vec::new(), Vec::new(), &[])
+}
+
+fn with<T>(act: impl FnOnce(&mut Cx<'_>) -> T) -> (T, Vec<Effect>) {
+    let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+    let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1) };
+    let done = act(&mut Cx { now, rng: &mut rng, fx: &mut fx });
+    (done, fx)
+}
+
+fn document(group: GroupId, index: u64, seconds: u64, body: Option<Hash>, regions: Regions) -> Document {
+    let voter = Voter { node: name("a"), store: StoreId(1) };
+    Document::seal(Header {
+        group,
+        index: Index(index),
+        parent: None,
+        taken_at: Stamp { time: Hlc::new(Wall::from_millis(seconds * 1000), 0), node: name("a") },
+        proposer: name("a"),
+        voters: Voters::of_region(region("eu"), [voter]).unwrap(),
+        counts: Counts::default(),
+        body,
+        fused: None,
+        regions,
+        top: None,
+        genesis: None,
+    })
+}
+
+fn at(document: &Document) -> RegionCheckpoint {
+    let header = document.header();
+    let (index, taken_at, counts) = (header.index, header.taken_at.time, header.counts);
+    RegionCheckpoint { index, hash: document.hash(), taken_at, counts, stale_ms: None }
+}
+
+fn commit(archive: &mut Archive, of: &str, index: u64, seconds: u64) -> (Document, Vec<Record>) {
+    let body = Body::of_text(format!("{of} {index}").as_bytes());
+    let group = GroupId::Region(region(of));
+    let made = document(group, index, seconds, Some(body.hash()), BTreeMap::new());
+    archive.cache_body(body);
+    archive.adopt(&made);
+    let records = archive.on_committed(&made, None);
+    (made, records)
+}
+
+#[test]
+fn a_body_of_many_chunks_arrives() {
+    let mut rng = Rng::new(7);
+    let text: Vec<u8> = (0..100_000).flat_map(|_| rng.bits().to_le_bytes()).collect();
+    let (mut asks, mut holds, body) = (archive(9), archive(9), Body::of_text(&text));
+    let hash = body.hash();
+    assert!(body.packed().len() > 2 * CHUNK_BYTES);
+    holds.cache_body(body);
+    with(|cx| asks.fetch(cx, Content::Body, hash, None, name("b")));
+    let mut arrived = Vec::new();
+    loop {
+        let (asked, answered) = (asks.take_facts(), holds.take_facts());
+        if asked.is_empty() && answered.is_empty() {
+            break;
+        }
+        for fact in asked {
+            match fact {
+                Fact::Send { message: Message::CheckpointFetch(fetch), .. } => {
+                    with(|cx| holds.on_checkpoint_fetch(cx, &name("a"), &fetch));
+                }
+                fact => arrived.push(fact),
+            }
+        }
+        for fact in answered {
+            if let Fact::Send { message: Message::CheckpointBody(chunk), .. } = fact {
+                with(|cx| asks.on_checkpoint_body(cx, &name("b"), chunk, &[]));
+            }
+        }
+    }
+    assert_eq!(arrived, [Fact::Arrived { content: Content::Body, hash, from: name("b") }]);
+    assert!(asks.holds_body(&hash));
+}
+
+#[test]
+fn a_few_documents_stay_however_large_and_many_if_they_are_small() {
+    let mut large = archive(9);
+    let example = at(&document(GroupId::Top, 1, 1, None, BTreeMap::new()));
+    let regions: Regions = (0..2000).map(|i| (region(&format!("r{i}")), example.clone())).collect();
+    for index in 1..=20 {
+        let made = document(GroupId::Top, index, index, None, regions.clone());
+        assert!(made.bytes().len() > DOCUMENT_BYTES_CACHED);
+        assert_eq!(large.adopt(&made), [Record::Document(made.clone())]);
+        assert!(large.document(&made.hash()).is_some());
+    }
+    assert_eq!(large.documents.len(), DOCUMENTS_CACHED_MIN);
+    let bytes: usize = large.documents.values().map(|(document, _)| document.bytes().len()).sum();
+    assert_eq!(large.document_bytes, bytes);
+    let mut small = archive(9);
+    for index in 1..=100 {
+        small.adopt(&document(GroupId::Top, index, index, None, BTreeMap::new()));
+    }
+    assert_eq!(small.documents.len(), DOCUMENTS_CACHED);
+}
+
+#[test]
+fn what_is_kept_of_bodies_and_what_goes_is_written_down() {
+    let mut archive = archive(1);
+    let all: Vec<_> = (1..=3).map(|index| commit(&mut archive, "eu", index, index)).collect();
+    assert!(matches!(all[0].1[..], [Record::KeepBody(held)] if held.index == Index(1)), "{:?}", all[0].1);
+    let second = all[1].0.header().body.unwrap();
+    assert!(matches!(all[2].1[..], [Record::KeepBody(_), Record::DropBody(gone)] if gone == second));
+    let named = BTreeMap::from([(region("eu"), at(&all[2].0))]);
+    let records = archive.on_global(&document(GroupId::Top, 4, 9, None, named), &region("eu"));
+    let global = Some((Wall::from_millis(9_000), Index(4)));
+    assert!(matches!(records[..], [Record::KeepBody(held)] if held.global == global), "{records:?}");
+}
+
+#[test]
+fn what_has_left_memory_is_loaded_for_a_peer_if_the_disk_may_hold_it() {
+    let (mut archive, kept) = (archive(9), Body::of_text(b"kept"));
+    archive.retention.write(kept.hash());
+    let mut asked = |content, hash| {
+        let fetch = CheckpointFetch { content, hash, offset: 0, base: None };
+        let loads = with(|cx| archive.on_checkpoint_fetch(cx, &name("b"), &fetch)).1.len();
+        (loads, archive.take_facts().len())
+    };
+    assert_eq!(asked(Content::Document, Hash::of(b"old")), (1, 0));
+    assert_eq!(asked(Content::Body, kept.hash()), (1, 0));
+    assert_eq!(asked(Content::Body, Hash::of(b"dropped")), (0, 1), "it is told at once that there is none");
+    archive.on_loaded(Content::Body, kept.hash(), Some(kept.packed().to_vec()));
+    let told = archive.take_facts();
+    let whole = Some(kept.packed().len() as u64);
+    assert!(matches!(&told[..], [Fact::Send { message: Message::CheckpointBody(c), .. }] if c.total == whole));
+}
+
+#[test]
+fn what_was_accepted_in_a_region_that_was_left_keeps_its_body_after_a_restart() {
+    let body = Body::of_text(b"left");
+    let left = document(GroupId::Region(region("us")), 5000, 2, Some(body.hash()), BTreeMap::new());
+    let held = |index, seconds: u64, hash| HeldBody {
+        index: Index(index),
+        taken_at: Wall::from_millis(seconds * 1000),
+        hash,
+        global: None,
+    };
+    let held = [held(4999, 1, Hash::of(b"the first of its hour")), held(5000, 2, body.hash())];
+    let mut archive = Archive::recover(&region("eu"), 2, vec![left], vec![body.clone()], &held);
+    let records: Vec<Record> = (1..=9).flat_map(|i| commit(&mut archive, "eu", i, 10 + i).1).collect();
+    assert!(records.iter().any(|record| matches!(record, Record::DropBody(_))));
+    assert!(!records.contains(&Record::DropBody(body.hash())));
+}
