@@ -483,6 +483,17 @@ impl Archive {
         self.fill(cx, from);
     }
 
+    /// Takes note of a committed position whose parent may be missing, and begins to fill the gap below it. `below` is
+    /// the highest index held under it. The document itself is asked for too: it names the parent, and may not be in
+    /// memory.
+    pub fn note_hole(&mut self, cx: &Cx<'_>, group: &GroupId, position: Position, below: Option<Index>, from: &NodeId) {
+        let begins = below.map_or(Index(0), Index::next);
+        if position.index > begins {
+            self.gaps.push(Gap { group: group.clone(), next: position, floor: below });
+            self.fill(cx, from);
+        }
+    }
+
     /// True while an older part of the ledger is still being fetched.
     pub fn is_filling(&self) -> bool {
         !self.gaps.is_empty()

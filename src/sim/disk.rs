@@ -44,6 +44,12 @@ impl Store {
         self.hard.iter().find(|(of, _)| of == group).map(|(_, hard)| hard)
     }
 
+    /// The first index below the newest that is missing in the ledger of a group, if any of it is held.
+    pub fn lacks_of_ledger(&self, group: &GroupId) -> Option<Index> {
+        let held = self.ledger.range((group.clone(), Index(0))..).take_while(|((of, _), _)| of == group);
+        (0..).map(Index).zip(held).find_map(|(next, ((_, index), _))| (*index != next).then_some(next))
+    }
+
     fn apply(&mut self, record: &Record) {
         match record {
             Record::Cluster(cluster) => self.cluster = Some(*cluster),

@@ -369,6 +369,10 @@ impl Cluster {
             if let Some((m, _)) = trails {
                 return Some(format!("{} does not follow the ledger of {group}", self.members[*m].id));
             }
+            let lacks = |m: usize| self.members[m].disk.store().lacks_of_ledger(&group);
+            if let Some((m, index)) = nodes.iter().find_map(|(m, _)| Some((m, lacks(*m)?))) {
+                return Some(format!("{} lacks {index} in the ledger of {group}", self.members[*m].id));
+            }
         }
         None
     }

@@ -1,5 +1,7 @@
 //! How a store comes to belong to a cluster: founded with all initial voters, or shown by a peer (section 1).
 
+use std::collections::BTreeMap;
+
 use crate::core::consensus::Holdings;
 use crate::core::cx::Cx;
 use crate::core::hard_state::{HardState, Position, Record};
@@ -118,20 +120,25 @@ impl Node {
         self.sessions.let_go(cx);
     }
 
-    /// Finds what is missing of the ledger between the positions that a store gave back.
-    pub(super) fn note_recovered_gaps(&mut self, cx: &Cx<'_>, ledger: &[(GroupId, Position)], documents: &[Document]) {
+    /// Finds what is missing of the ledgers below the positions that a store gave back: a newcomer fills its own
+    /// downwards while it goes on committing, and may have been stopped anywhere.
+    pub(super) fn note_recovered_gaps(&mut self, cx: &Cx<'_>, ledger: &[(GroupId, Position)]) {
+        let mut held: BTreeMap<&GroupId, BTreeMap<Index, Position>> = BTreeMap::new();
         for (group, position) in ledger {
-            let top = self.ledger_top.entry(group.clone()).or_insert(position.index);
-            *top = position.index.max(*top);
+            held.entry(group).or_default().insert(position.index, *position);
         }
+        let top = |(group, held): (&&GroupId, &BTreeMap<Index, Position>)| {
+            Some(((*group).clone(), *held.keys().next_back()?))
+        };
+        self.ledger_top.extend(held.iter().filter_map(top));
         let groups = self.group.iter().chain(self.top()).map(|group| (group.id().clone(), group.voters()));
         for (own, voters) in groups.collect::<Vec<_>>() {
-            let indices: Vec<Index> = ledger.iter().filter(|(group, _)| *group == own).map(|(_, p)| p.index).collect();
-            let below = |index: Index| indices.iter().copied().filter(|held| *held < index).max();
             let mut others = voters.iter().map(|voter| voter.node.clone()).filter(|node| *node != self.me.node);
-            let Some(peer) = others.next() else { continue };
-            for document in documents.iter().filter(|document| document.header().group == own) {
-                self.archive.note_gap(cx, &own, document, below(document.header().index), &peer);
+            let (Some(peer), Some(held)) = (others.next(), held.get(&own)) else { continue };
+            let mut below = None;
+            for position in held.values() {
+                self.archive.note_hole(cx, &own, *position, below, &peer);
+                below = Some(position.index);
             }
         }
     }

@@ -155,7 +155,7 @@ impl Node {
             node.seek_region(&mut cx);
             node.grow_with_committed(&mut cx);
         }
-        node.note_recovered_gaps(&cx, &recovered.ledger, &documents);
+        node.note_recovered_gaps(&cx, &recovered.ledger);
         node
     }
 

@@ -184,6 +184,51 @@ impl World {
         }
     }
 
+    /// Starts a node again on what its disk holds, in this region.
+    fn restart_in(&mut self, node: &str, home: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>) {
+        self.restart_with(node, home, voters, Scope::Global);
+    }
+
+    /// The same, with readings of this scope.
+    fn restart_with(&mut self, node: &str, home: &str, voters: &BTreeMap<RegionId, Vec<NodeId>>, scope: Scope) {
+        let mut own = BTreeMap::new();
+        let mut recovered = Recovered::default();
+        let mut hard: BTreeMap<GroupId, HardState> = BTreeMap::new();
+        for record in &self.disks[node] {
+            match record {
+                Record::Cluster(cluster) => recovered.cluster = Some(*cluster),
+                Record::NoCluster => recovered.cluster = None,
+                Record::Hard(group, state) => {
+                    hard.insert(group.clone(), state.clone());
+                }
+                Record::Document(document) => recovered.documents.push(document.clone()),
+                Record::Body(body) => recovered.bodies.push(body.clone()),
+                Record::Committed(group, at) => recovered.ledger.push((group.clone(), *at)),
+                Record::ClockMark(mark) => recovered.clock_mark = *mark,
+                Record::KeepBody(held) => recovered.bodies_held.push(*held),
+                Record::Own(keyed) => drop(own.insert(keyed.channel.clone(), keyed.clone())),
+                Record::DropOwn(channel) => drop(own.remove(channel)),
+                Record::DropBody(_) | Record::LastSeen(_) => {}
+            }
+        }
+        recovered.own = own.into_values().collect();
+        // A store loads what the hard states stand on, and the genesis; anything else on demand.
+        let stands_on = |state: &HardState| [Some(state.accepted.hash), state.committed.map(|at| at.hash)];
+        let needed: BTreeSet<Hash> = hard.values().flat_map(stands_on).flatten().chain(recovered.cluster).collect();
+        recovered.documents.retain(|document| needed.contains(&document.hash()));
+        recovered.hard = hard.into_iter().collect();
+        let mut params = Params::new("lab", name(node), RegionId::new(home).unwrap(), node.into());
+        params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
+        params.initial_voters = voters.clone();
+        params.scope = scope;
+        let store = voters.values().flatten().position(|n| n.as_str() == node).unwrap() as u128 + 1;
+        let identity = StoreIdentity { id: StoreId(store), fresh: false };
+        let started = Node::recover(params, identity, recovered, store as u64, self.now);
+        self.nodes.insert(node.to_owned(), started);
+        self.queue.push_back((node.to_owned(), Event::Wake));
+        self.drain();
+    }
+
     fn leader(&self) -> Option<String> {
         self.nodes.iter().find(|(_, node)| node.is_leader()).map(|(name, _)| name.clone())
     }

@@ -120,3 +120,25 @@ fn the_newest_summary_of_a_region_counts_and_what_it_is_of_is_said() {
     assert_eq!(of(7), BTreeMap::from([(eu.clone(), Some(Index(6)))]));
     assert!(of(6).is_empty(), "it is of the checkpoint that is named");
 }
+
+#[test]
+fn a_ledger_that_was_filled_half_way_down_at_a_crash_is_filled_after_it() {
+    let mut world = World::new(&THREE);
+    let everybody = BTreeMap::from([(RegionId::new("main").unwrap(), THREE.iter().map(|node| name(node)).collect())]);
+    world.run_until(SECONDS(60), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(8))));
+    let held = |w: &World| -> BTreeSet<u64> {
+        let at = |record: &Record| if let Record::Committed(_, at) = record { Some(at.index.get()) } else { None };
+        w.disks["gw-3"].iter().filter_map(at).collect()
+    };
+    assert!((0..=8).all(|index| held(&world).contains(&index)));
+    for lost in [0..=5, 2..=4, 0..=0] {
+        world.kill("gw-3");
+        world.disks.get_mut("gw-3").unwrap().retain(|record| match record {
+            Record::Committed(_, at) => !lost.contains(&at.index.get()),
+            Record::Document(document) => !lost.contains(&document.header().index.get()),
+            _ => true,
+        });
+        world.restart_in("gw-3", "main", &everybody);
+        world.run_until(SECONDS(20), |w| lost.clone().all(|index| held(w).contains(&index)));
+    }
+}
