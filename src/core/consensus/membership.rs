@@ -36,12 +36,9 @@ impl Group {
     pub fn plan_voters(&mut self, cx: &mut Cx<'_>, members: &[Member], unwanted: &BTreeSet<NodeId>) {
         let voters = self.voters_of(&self.accepted);
         let now = cx.now.mono;
-        let step = self.next_step(&voters, members, unwanted);
-        let ready = match &step {
-            Some(VoterChange::Add(newcomer)) => self.is_ready(now, &voters, newcomer),
-            Some(VoterChange::Remove(_)) => true,
-            None => false,
-        };
+        let may_go = |voter: &Voter| self.is_ready(now, &voters, &VoterChange::Remove(voter.clone()));
+        let step = self.next_step(&voters, members, unwanted, may_go);
+        let ready = step.as_ref().is_some_and(|step| self.is_ready(now, &voters, step));
         let Part::Leader(leading) = &mut self.part else { return };
         // A newcomer is heartbeaten before it votes: its answers say what it holds.
         leading.learners = match &step {
@@ -127,6 +124,7 @@ impl Group {
         voters: &Voters,
         members: &[Member],
         unwanted: &BTreeSet<NodeId>,
+        may_go: impl Fn(&Voter) -> bool,
     ) -> Option<VoterChange> {
         let patience = self.params.voter_replace_after;
         let lost = |voter: &Voter| {
@@ -139,7 +137,8 @@ impl Group {
             .map(|m| &m.voter)
             .collect();
         let remove = |voter: &Voter| (voters.len() > 1).then(|| VoterChange::Remove(voter.clone()));
-        if let Some(voter) = voters.iter().find(|voter| unwanted.contains(&voter.node)) {
+        // One that is unwanted stays for as long as the others could decide nothing without it: meanwhile the lost are replaced.
+        if let Some(voter) = voters.iter().find(|voter| unwanted.contains(&voter.node) && may_go(voter)) {
             return remove(voter);
         }
         let even = voters.len().is_multiple_of(2);
@@ -157,25 +156,28 @@ impl Group {
         (room && enough).then(|| VoterChange::Add(free[0].clone()))
     }
 
-    /// C7: a newcomer votes only once it holds what is committed and a quorum of the new voters answers.
-    fn is_ready(&self, now: Mono, voters: &Voters, newcomer: &Voter) -> bool {
-        let Some(region) = self.region_of(voters) else { return false };
-        let Some(next) = voters.with(&region, newcomer.clone()) else { return false };
-        self.is_up_to_date(now, newcomer) && next.is_quorum(|voter| self.answers(now, voter))
+    /// C7: voters change only to such of whom a quorum answers, and a newcomer votes only once it holds what is committed.
+    fn is_ready(&self, now: Mono, voters: &Voters, change: &VoterChange) -> bool {
+        let held = match change {
+            VoterChange::Add(newcomer) => self.is_up_to_date(now, newcomer),
+            VoterChange::Remove(_) => true,
+        };
+        held && self.changed(voters, change).is_some_and(|next| next.is_quorum(|voter| self.answers(now, voter)))
+    }
+
+    fn changed(&self, voters: &Voters, change: &VoterChange) -> Option<Voters> {
+        match change {
+            VoterChange::Add(voter) => voters.with(&self.region_of(voters)?, voter.clone()),
+            VoterChange::Remove(voter) => voters.without(voter),
+        }
     }
 
     /// The voters of the next document.
     pub(super) fn next_voters(&self, cx: &mut Cx<'_>, change: Option<VoterChange>) -> Voters {
         let voters = self.voters_of(&self.accepted);
-        let next = match (&change, self.region_of(&voters)) {
-            // Something may have been committed since it was planned.
-            (Some(VoterChange::Add(voter)), Some(region)) if self.is_ready(cx.now.mono, &voters, voter) => {
-                voters.with(&region, voter.clone())
-            }
-            (Some(VoterChange::Remove(voter)), _) => voters.without(voter),
-            _ => None,
-        };
-        let Some(next) = next else { return voters };
+        // Something may have been committed, or somebody lost, since it was planned.
+        let ready = change.as_ref().filter(|change| self.is_ready(cx.now.mono, &voters, change));
+        let Some(next) = ready.and_then(|change| self.changed(&voters, change)) else { return voters };
         assert!(voters.may_become(&next), "a document changes one voter");
         let (added, removed) = match change {
             Some(VoterChange::Add(voter)) => (Some(voter), None),

@@ -265,7 +265,7 @@ fn voters_come_in_twos_go_when_they_are_lost_and_stay_odd() {
     for (names, members, unwanted, step, why) in table {
         let desk = Desk::new('a', names);
         let unwanted = unwanted.chars().map(|name| voter(name).node).collect();
-        assert_eq!(desk.group.next_step(&voters(names), members, &unwanted), *step, "{why}");
+        assert_eq!(desk.group.next_step(&voters(names), members, &unwanted, |_| true), *step, "{why}");
     }
 }
 
@@ -690,6 +690,8 @@ fn whoever_does_not_vote_in_its_region_neither_campaigns_nor_leads_on() {
     desk.lead('b');
     desk.accepted_by("b");
     let unwanted = BTreeSet::from([voter('a').node]);
+    let committed = desk.group.hard().committed;
+    desk.answered_by("bc", committed);
     desk.with(|group, cx, _, _| group.plan_voters(cx, &[], &unwanted));
     desk.propose();
     assert!(desk.group.is_leader() && desk.group.voters() == voters("bc"));
@@ -710,4 +712,22 @@ fn nobody_is_added_until_a_quorum_with_the_newcomer_answers() {
     desk.answered_by("b", committed);
     desk.plan(&there);
     assert!(desk.group.is_changing());
+}
+
+#[test]
+fn nobody_is_taken_out_while_the_others_could_decide_nothing_without_it() {
+    let unwanted = BTreeSet::from([voter('a').node]);
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.accepted_by("b");
+    let committed = desk.group.hard().committed;
+    let members = [alive('a'), alive('b'), reborn('c', PATIENCE), alive('d')];
+    desk.answered_by("b", committed);
+    desk.with(|group, cx, _, _| group.plan_voters(cx, &members, &unwanted));
+    assert!(!desk.group.is_changing(), "of b and c, one is nobody any more");
+    // Who is lost is replaced first.
+    desk.answered_by("bd", committed);
+    desk.with(|group, cx, _, _| group.plan_voters(cx, &members, &unwanted));
+    desk.propose();
+    assert_eq!(desk.group.voters(), voters("abcd"));
 }

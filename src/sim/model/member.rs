@@ -307,15 +307,24 @@ impl Member {
         Snapshot { taken_at, counts: Counts::default(), contents }
     }
 
-    /// Proposes a checkpoint without this voter.
+    /// Proposes a checkpoint without this voter. All may have answered just before, and be gone now.
     pub fn remove(&self, cast: &mut Cast, voter: u8) -> Deed {
         let unwanted = BTreeSet::from([cast.voters[voter as usize].node.clone()]);
+        let others = cast.voters.iter().enumerate().filter(|(place, _)| *place != self.place as usize);
+        let answers: Vec<HeartbeatAck> = others.map(|(_, voter)| self.answer(cast, voter, None)).collect();
         let snapshot = self.snapshot();
         self.act(cast, None, |seat, cx, writes, shelf| {
             let group = seat.group_mut();
+            answers.iter().for_each(|ack| group.on_heartbeat_ack(cx, writes, ack));
             group.plan_voters(cx, &[], &unwanted);
             group.propose(cx, writes, shelf, snapshot);
         })
+    }
+
+    /// An answer to this leader's heartbeat.
+    fn answer(&self, cast: &Cast, voter: &Voter, holds: Option<Position>) -> HeartbeatAck {
+        let (group, term) = (cast.group.clone(), self.group().hard().term);
+        HeartbeatAck { group, term, round: Round(0), voter: voter.clone(), holds }
     }
 
     /// Wants `newcomer` to vote: speaks to it, or, if it holds what is committed and a quorum answers, proposes it.
@@ -326,16 +335,8 @@ impl Member {
         let newcomer = cast.voters[newcomer as usize].clone();
         // Voters are added in twos; the second one stays away.
         let members = [member(&newcomer), member(&other)];
-        let answers: Vec<HeartbeatAck> = answers
-            .iter()
-            .map(|(place, holds)| HeartbeatAck {
-                group: cast.group.clone(),
-                term: self.group().hard().term,
-                round: Round(0),
-                voter: cast.voters[*place as usize].clone(),
-                holds: *holds,
-            })
-            .collect();
+        let answers: Vec<HeartbeatAck> =
+            answers.iter().map(|(place, holds)| self.answer(cast, &cast.voters[*place as usize], *holds)).collect();
         let snapshot = self.snapshot();
         let mut proposed = false;
         let deed = self.act(cast, None, |seat, cx, writes, shelf| {
