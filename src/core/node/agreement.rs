@@ -143,7 +143,7 @@ impl Node {
     }
 
     /// Somebody to ask in the place of a node that has no link to us: everybody holds what spreads.
-    fn within_reach(&self, cx: &mut Cx<'_>, node: NodeId) -> NodeId {
+    pub(super) fn within_reach(&self, cx: &mut Cx<'_>, node: NodeId) -> NodeId {
         let linked = self.sessions.link_of(&node).or_else(|| self.sessions.known_link_of(&node)).is_some();
         if linked { node } else { cx.rng.pick(&self.sessions.peers()).cloned().unwrap_or(node) }
     }

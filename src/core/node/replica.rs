@@ -204,15 +204,15 @@ impl Node {
             }
             Meaning::Leader(claim) => {
                 self.on_claim(&key.origin, claim.clone());
-                self.on_region_said(cx, &key.origin, &meaning);
+                self.on_region_said(cx, from, &key.origin, &meaning);
                 self.pin_voters();
             }
             // Whoever brought the word is nearer to the leader, and has the document first.
             Meaning::Checkpoint(checkpoint) => {
                 self.on_checkpoint_ref(cx, from, checkpoint);
-                self.on_region_said(cx, &key.origin, &meaning);
+                self.on_region_said(cx, from, &key.origin, &meaning);
             }
-            Meaning::Voters(_) | Meaning::Top(_) => self.on_region_said(cx, &key.origin, &meaning),
+            Meaning::Voters(_) | Meaning::Top(_) => self.on_region_said(cx, from, &key.origin, &meaning),
             Meaning::Forget(node, forget) => self.apply_forget(cx, &node.clone(), forget.up_to),
             Meaning::Suspect(node, suspicion) => {
                 let own = self.store.get(&Key::new(self.me.node.clone(), system::node_channel()));

@@ -89,6 +89,25 @@ impl World {
         params.versions = versions;
         params.bootstrap = voters.values().flatten().map(|n| n.as_str().into()).collect();
         params.initial_voters = voters.clone();
+        self.start_with(node, params, store);
+    }
+
+    /// Starts a node of a region on a fresh store, which knows these alone.
+    fn start_at(
+        &mut self,
+        node: &str,
+        region: &str,
+        voters: &BTreeMap<RegionId, Vec<NodeId>>,
+        store: u128,
+        bootstrap: &[String],
+    ) {
+        let mut params = Params::new("lab", name(node), RegionId::new(region).unwrap(), node.into());
+        params.bootstrap = bootstrap.iter().map(|node| node.as_str().into()).collect();
+        params.initial_voters = voters.clone();
+        self.start_with(node, params, store);
+    }
+
+    fn start_with(&mut self, node: &str, params: Params, store: u128) {
         let identity = StoreIdentity { id: StoreId(store), fresh: true };
         let started = Node::recover(params, identity, Recovered::default(), store as u64, self.now);
         self.nodes.insert(node.to_owned(), started);

@@ -192,11 +192,12 @@ impl Node {
         self.publish(cx, system::channel(system::TOP), Value::of(&claim));
     }
 
-    /// A region speaks of itself, or the top leader of the top.
-    pub(super) fn on_region_said(&mut self, cx: &mut Cx<'_>, origin: &NodeId, meaning: &Meaning) {
+    /// A region speaks of itself, or the top leader of the top. What it speaks of is asked of whoever brought the word: its
+    /// leader would be asked by everybody.
+    pub(super) fn on_region_said(&mut self, cx: &mut Cx<'_>, from: &NodeId, origin: &NodeId, meaning: &Meaning) {
         if let (Meaning::Top(TopClaim { committed: Some((_, hash)), .. }), None) = (meaning, &self.hierarchy) {
             // The cluster has a top level, and this node none yet.
-            return self.seek_top(cx, *hash, origin);
+            return self.seek_top(cx, *hash, from);
         }
         let Some(hierarchy) = &mut self.hierarchy else { return };
         match meaning {
@@ -207,7 +208,7 @@ impl Node {
                 hierarchy.regions_mut().claim_top(claim.term, origin);
                 if let Some((index, hash)) = claim.committed {
                     let position = Position { index, hash };
-                    hierarchy.group_mut().learn(cx, &mut self.writes, &mut self.archive, position, origin);
+                    hierarchy.group_mut().learn(cx, &mut self.writes, &mut self.archive, position, from);
                 }
             }
             _ => {}
@@ -357,7 +358,8 @@ impl Node {
             .filter_map(|(key, entry)| Some((key.origin.clone(), system::understand(key.channel, &entry.value).ok()?)))
             .collect();
         for (origin, meaning) in said {
-            self.on_region_said(cx, &origin, &meaning);
+            let from = self.within_reach(cx, origin.clone());
+            self.on_region_said(cx, &from, &origin, &meaning);
         }
     }
 

@@ -16,7 +16,8 @@ use crate::core::time::Mono;
 const ASKED_FOR: Duration = Duration::from_secs(5);
 
 impl Overlay {
-    /// A peer has more links than it wants: it gets this one back, unless it is pinned or our only one of its kind.
+    /// A peer has more links than it wants: it gets this one back, unless it is pinned or our only one of its kind. Who
+    /// does not vote needs none to other regions.
     pub fn on_release(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         let Some(asking) = self.links.get(link) else { return };
         let everyone = !asking.foreign && self.is_small();
@@ -24,7 +25,8 @@ impl Overlay {
             return;
         }
         let same = |(id, other): (LinkId, &Neighbour)| id != link && other.foreign == asking.foreign && !other.parting;
-        if self.links.iter().any(same) {
+        let is_needed = !asking.foreign || self.votes;
+        if !is_needed || self.links.iter().any(same) {
             self.part(cx, link);
         }
     }
@@ -49,6 +51,11 @@ impl Overlay {
         self.links.iter().filter(move |(_, n)| n.foreign == foreign && !n.parting && !self.is_kept(&n.node))
     }
 
+    /// How many links to other regions we want: who votes keeps some.
+    fn wanted_abroad(&self) -> usize {
+        if self.votes { self.params.gossip.cross_links } else { 0 }
+    }
+
     /// How many of these there are, and how many of them we picked.
     fn count(&self, foreign: bool) -> (usize, usize) {
         self.free(foreign).fold((0, 0), |(all, ours), (_, neighbour)| (all + 1, ours + usize::from(neighbour.ours)))
@@ -64,7 +71,7 @@ impl Overlay {
             let degree = self.params.gossip.overlay_degree;
             let Some(link) = self.links.to(&node) else { continue };
             let spare = self.links.get(link).is_some_and(|neighbour| {
-                let enough = if neighbour.foreign { self.params.gossip.cross_links } else { degree };
+                let enough = if neighbour.foreign { self.wanted_abroad() } else { degree };
                 neighbour.ours && self.count(neighbour.foreign).0 > enough && (neighbour.foreign || !self.is_small())
             });
             if spare && !self.is_kept(&node) {
@@ -85,10 +92,7 @@ impl Overlay {
             self.wait_for(now + dials::COUNTS_FOR);
         }
         let near = self.missing_near(now);
-        let far = match self.votes {
-            true => self.params.gossip.cross_links.saturating_sub(self.count(true).0),
-            false => 0,
-        };
+        let far = self.wanted_abroad().saturating_sub(self.count(true).0);
         let wanted = (near + far).saturating_sub(under_way);
         if wanted == 0 {
             return;

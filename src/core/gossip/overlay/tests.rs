@@ -47,6 +47,10 @@ impl World {
     }
 
     fn up(&mut self, node: &str, dialed: bool) -> LinkId {
+        self.up_in(node, dialed, "main")
+    }
+
+    fn up_in(&mut self, node: &str, dialed: bool, region: &str) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         let addr: Addr = node.into();
@@ -54,8 +58,8 @@ impl World {
         if let Some(addr) = &dialed {
             self.overlay.on_connected(link, addr);
         }
-        let (store, start) = (StoreId(1), Hlc::ZERO);
-        let peer = Peer { link, node: name(node), store, region: main(), start, addr, dialed, founding: false };
+        let (store, region, start) = (StoreId(1), RegionId::new(region).unwrap(), Hlc::ZERO);
+        let peer = Peer { link, node: name(node), store, region, start, addr, dialed, founding: false };
         self.with(|overlay, cx| overlay.on_link_up(cx, &peer));
         link
     }
@@ -350,4 +354,28 @@ fn asked_back(world: &mut World, span: Duration) -> usize {
         }
     }
     asked
+}
+
+/// A node in main that votes, or not, and picked a link to a node of another region, wanted for a while. Whether it is asked back in
+/// the end, and whether it is given up at once when the other end asks for it.
+fn abroad_for_a_while(votes: bool) -> (bool, bool) {
+    let mut world = World::new(3);
+    world.overlay.set_votes(votes);
+    world.pass(SECONDS(1), true);
+    let far = name("far");
+    world.overlay.on_member(&far, &"far".into(), &RegionId::new("far").unwrap(), Some(Life::Alive));
+    let now = world.now;
+    world.overlay.want(now, &far);
+    let link = world.up_in("far", true, "far");
+    world.now = world.now + WANTED_FOR + SECONDS(1);
+    world.with(|overlay, cx| overlay.on_deadline(cx));
+    let asked_back = world.asked(link) > world.now;
+    world.with(|overlay, cx| overlay.on_release(cx, link));
+    (asked_back, world.hangups() > 0)
+}
+
+#[test]
+fn the_only_link_abroad_stays_with_a_voter_and_with_nobody_else() {
+    assert_eq!(abroad_for_a_while(true), (false, false));
+    assert_eq!(abroad_for_a_while(false), (true, true));
 }

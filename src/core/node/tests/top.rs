@@ -403,3 +403,20 @@ fn whoever_asked_the_top_to_take_a_region_out_is_answered_when_it_leads_no_more(
     world.run_until(SECONDS(20), |w| !w.nodes[&leader].top().unwrap().is_leader());
     assert_eq!(world.reply(request), Some(&Reply::Refused { why: RefusedCommand::Deposed }));
 }
+
+#[test]
+fn who_hears_of_a_global_checkpoint_asks_whoever_told_it_and_not_the_tops_leader() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let leader = world.top_leader().unwrap();
+    let home = world.nodes[&leader].params().region.clone();
+    let other = ["a", "b", "c"].into_iter().find(|name| *name != home.as_str()).unwrap();
+    let observer = format!("{other}4");
+    world.start_at(&observer, other, &voters, 99, &[format!("{other}1")]);
+    let global = |w: &World, node: &str| w.global(node).map(|at| at.index);
+    let first = global(&world, &leader);
+    world.run_until(SECONDS(60), |w| global(w, &observer) > first);
+    let abroad: Vec<&(String, String, LinkId)> =
+        world.links.values().filter(|(at, to, _)| *at == observer && !to.starts_with(other)).collect();
+    assert!(abroad.is_empty(), "{abroad:?}");
+}
