@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::consensus::Group;
 use crate::core::hlc::Hlc;
-use crate::core::id::{GroupId, Index, Voter};
+use crate::core::id::{GroupId, Index, RegionId, Voter};
 use crate::core::node::Node;
 use crate::core::state::entry::{Entry, Key, Scope};
 use crate::core::state::store::{Share, Store};
@@ -420,7 +420,10 @@ impl Cluster {
     fn swollen(&self) -> Option<(&'static str, String)> {
         let scenario = &self.plan.scenario;
         let channels = scenario.load.channels + CLIENT_CHANNELS;
-        let world = memory::World { nodes: self.members.len(), channels, regions: scenario.regions };
+        let mut by_region: BTreeMap<&RegionId, usize> = BTreeMap::new();
+        self.members.iter().for_each(|member| *by_region.entry(&member.params.region).or_default() += 1);
+        let region = by_region.into_values().max().unwrap_or(0);
+        let world = memory::World { nodes: self.members.len(), channels, regions: scenario.regions, region };
         self.members.iter().find_map(|member| {
             let why = memory::within(world, &member.node.as_ref()?.footprint()).err()?;
             Some(("memory", format!("{} {why}", member.id)))

@@ -14,10 +14,18 @@ pub struct World {
     pub channels: usize,
     /// Regions.
     pub regions: usize,
+    /// Nodes of the largest of them that ever took part.
+    pub region: usize,
 }
 
 /// Channels by which a node speaks of itself and of its region; others name a node each.
 const OWN_SYSTEM_CHANNELS: usize = 6;
+/// Links within a region of whoever is picked by many, and what its voters have among themselves.
+const LINKS_NEAR: usize = 12 + 4;
+/// Links of a voter to other regions, beside those of leaders to each other.
+const LINKS_ABROAD: usize = 6;
+/// Links for a while.
+const LINKS_WANTED: usize = 4;
 /// Documents at hand in memory.
 const DOCUMENTS: usize = 64;
 /// Bodies at hand in memory.
@@ -30,10 +38,12 @@ const HELD: usize = 8;
 /// # Errors
 /// What is not.
 pub fn within(world: World, held: &Footprint) -> Verdict {
-    let World { nodes, channels, regions } = world;
+    let World { nodes, channels, regions, region } = world;
     let groups = if regions > 1 { 2 } else { 1 };
     // Every origin may doubt and forget every node.
     let entries = nodes * (channels + OWN_SYSTEM_CHANNELS + 2 * nodes);
+    let abroad = if regions > 1 { regions + LINKS_ABROAD } else { 0 };
+    let links = region.min(LINKS_NEAR) + abroad + LINKS_WANTED;
     let bounds = [
         ("entries", held.entries, entries),
         ("keys in outboxes", held.outbox, 0),
@@ -42,8 +52,8 @@ pub fn within(world: World, held: &Footprint) -> Verdict {
         ("doubted members", held.doubted, 0),
         // Each member is dialed by one of its addresses at a time, and waited for once.
         ("dials and waits", held.dials, 2 * nodes),
-        // One link to each peer, and one that is to replace it.
-        ("links", held.links, 2 * nodes),
+        // One link to each peer, and one that is to replace it; of many nodes, to a few.
+        ("links", held.links, links.min(2 * nodes)),
         ("repairs", held.repairs, 2 * held.links),
         ("documents", held.documents, DOCUMENTS),
         ("bodies", held.bodies, BODIES),
@@ -66,7 +76,7 @@ pub fn within(world: World, held: &Footprint) -> Verdict {
 mod tests {
     use super::*;
 
-    const WORLD: World = World { nodes: 3, channels: 2, regions: 1 };
+    const WORLD: World = World { nodes: 3, channels: 2, regions: 1, region: 3 };
 
     #[test]
     fn a_quiet_node_is_within_bounds() {
