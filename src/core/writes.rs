@@ -51,9 +51,4 @@ impl Writes {
     pub fn oldest_wait(&self, now: Mono) -> Duration {
         self.unanswered.front().map_or(Duration::ZERO, |(_, asked)| now.since(*asked))
     }
-
-    /// When the oldest unanswered write will have waited for `patience`.
-    pub fn overdue_at(&self, patience: Duration) -> Mono {
-        self.unanswered.front().map_or(Mono::NEVER, |(_, asked)| *asked + patience)
-    }
 }

@@ -4,7 +4,7 @@
 
 TESTS is the library's test program, built from a tree that `switch.py` has rewritten. Each test is run once alone, which
 tells what it passes. VERDICTS.jsonl gets a line for each mutant; those that it has already are not judged again. Prints
-a table by file, and every mutant that lives.
+a table by file, and every mutant that lives with the reason that `lives.tsv` gives; ends with 1 if one is not there.
 """
 
 import concurrent.futures
@@ -26,6 +26,8 @@ GROUPS = (20, 60, 10_000)
 # A mutant that hangs is given this much longer than its tests take.
 PATIENCE_S, PATIENCE = 3, 6
 LIVES = ("survives", "no test passes it")
+# File, mutation, kind and reason; a mutation of one function may be listed as often as it can be made there.
+RECORD = Path(__file__).with_name("lives.tsv")
 
 
 def limited():
@@ -88,6 +90,15 @@ def table(states, verdicts):
         print(f"| {file} | " + " | ".join(str(count[column]) for column in columns[1:]) + " |")
 
 
+def why_they_live():
+    """By file and mutation, the reasons on record."""
+    reasons = {}
+    for line in RECORD.read_text().splitlines()[1:]:
+        file, mutation, kind, reason = line.split("\t")
+        reasons.setdefault((file, mutation), []).append(f"{kind}: {reason}")
+    return reasons
+
+
 def main():
     states = {int(number): state for number, state in json.loads(STATES.read_text()).items()}
     listed = subprocess.run([TESTS, "--list"], capture_output=True, text=True, check=True).stdout
@@ -114,9 +125,15 @@ def main():
                     print(f"{done} of {len(todo)}", file=sys.stderr)
     table(states, verdicts)
     print()
+    reasons, unexplained = why_they_live(), 0
     for number, verdict in sorted(verdicts.items()):
         if verdict in LIVES:
-            print(f"{verdict}: {states[number]['name']}")
+            file, _, _, mutation = states[number]["name"].split(":", 3)
+            known = reasons.get((file, mutation.strip()))
+            unexplained += not known
+            print(f"{verdict}: {states[number]['name']}\n    {known.pop(0) if known else 'NOT ON RECORD'}")
+    print(f"\n{unexplained} of those that live are not on record in {RECORD.name}")
+    sys.exit(unexplained > 0)
 
 
 main()
