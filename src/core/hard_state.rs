@@ -143,3 +143,27 @@ pub struct StoreIdentity {
     /// True if it was made just now: empty, wiped, or replaced because its hard state was corrupt.
     pub fresh: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_store_has_promised_accepted_or_learned_binds_it() {
+        let hash = Hash::of(b"genesis");
+        let fresh = HardState::new(hash);
+        assert!(fresh.is_unbound());
+        let voter = Voter { node: NodeId::new("a").unwrap(), store: StoreId(1) };
+        let accepted = |ballot: u64, index: u64| Accepted { ballot: Term(ballot), index: Index(index), hash };
+        let committed = Some(Position { index: Index(0), hash });
+        for bound in [
+            HardState { term: Term(1), ..fresh.clone() },
+            HardState { voted_for: Some(voter), ..fresh.clone() },
+            HardState { accepted: accepted(1, 0), ..fresh.clone() },
+            HardState { accepted: accepted(0, 1), ..fresh.clone() },
+            HardState { committed, ..fresh.clone() },
+        ] {
+            assert!(!bound.is_unbound(), "{bound:?}");
+        }
+    }
+}

@@ -299,4 +299,22 @@ mod tests {
         assert_eq!(late, first.next());
         assert!(late <= mark);
     }
+
+    #[test]
+    fn what_was_issued_early_and_late_says_nothing_of_the_time_between() {
+        let (mut clock, _) = issued_at(&[90_000]);
+        let bound = |millis: u64| Hlc::new(at(millis), u16::MAX);
+        clock.reset(at(1000), bound(11_000));
+        clock.on_durable(Hlc::new(at(100_000), 0));
+        assert_eq!(clock.issue(at(1000)).map(Hlc::wall), Some(at(1000)));
+        clock.reset(at(5000), bound(15_000));
+        assert_eq!(clock.last(), Hlc::new(at(5000), 0));
+        // Nor is anything issued again that others hold.
+        let known = Hlc::new(at(12_000), 3);
+        clock.on_durable(Hlc::new(at(100_000), 0));
+        clock.observe(known);
+        assert_eq!(clock.issue(at(5000)), Some(known.next()));
+        clock.reset(at(5000), bound(15_000));
+        assert_eq!(clock.last(), known.next());
+    }
 }

@@ -198,4 +198,19 @@ mod tests {
         let other = Voter { node: NodeId::new("a").unwrap(), store: StoreId(2) };
         assert!(three.with(&RegionId::new("main").unwrap(), other).is_none(), "no node votes twice");
     }
+
+    #[test]
+    fn every_region_has_a_voter_and_no_node_votes_twice() {
+        fn counted(regions: &[(&str, &[&str])]) -> Result<usize, VotersError> {
+            let all = regions
+                .iter()
+                .map(|(region, names)| (RegionId::new(region).unwrap(), names.iter().map(|n| voter(n)).collect()));
+            Voters::try_from(all.collect::<BTreeMap<_, BTreeSet<_>>>()).map(|voters| voters.len())
+        }
+        assert_eq!(counted(&[("r1", &["a"]), ("r2", &["b", "c"])]), Ok(3));
+        assert_eq!(counted(&[]), Err(VotersError::Empty));
+        assert_eq!(counted(&[("r1", &["a"]), ("r2", &[])]), Err(VotersError::Empty));
+        assert_eq!(counted(&[("r1", &["a"]), ("r2", &["a"])]), Err(VotersError::Twice(NodeId::new("a").unwrap())));
+        assert!(serde_json::from_str::<Voters>(r#"{"r1":[]}"#).is_err(), "nor is it read from anywhere");
+    }
 }

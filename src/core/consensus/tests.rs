@@ -731,3 +731,39 @@ fn nobody_is_taken_out_while_the_others_could_decide_nothing_without_it() {
     desk.propose();
     assert_eq!(desk.group.voters(), voters("abcd"));
 }
+
+#[test]
+fn a_refused_pre_vote_teaches_its_term_and_a_granted_one_does_not() {
+    let mut desk = Desk::new('a', "abc");
+    desk.time_out();
+    let (id, accepted) = (desk.group.id().clone(), desk.group.hard().accepted);
+    let mut after = |granted: bool| {
+        let (group, voter, reason) = (id.clone(), voter('b'), (!granted).then_some(Refusal::StaleTerm));
+        let vote = ElectionVote { group, term: Term(9), voter, pre: true, granted, reason, accepted };
+        desk.with(|group, cx, writes, shelf| group.on_election_vote(cx, writes, shelf, &vote));
+        (desk.group.hard().term, desk.group.role())
+    };
+    assert_eq!(after(true), (Term(0), Role::Candidate), "nobody has entered that term");
+    assert_eq!(after(false), (Term(9), Role::Follower));
+}
+
+#[test]
+fn who_was_taken_out_by_what_it_has_never_accepted_votes_no_more() {
+    let (mut leader, mut gone) = (Desk::new('a', "abc"), Desk::new('c', "abc"));
+    leader.lead('b');
+    leader.accepted_by("b");
+    let unwanted = BTreeSet::from([voter('c').node]);
+    let before = leader.group.hard().committed;
+    leader.answered_by("b", before);
+    leader.with(|group, cx, _, _| group.plan_voters(cx, &[], &unwanted));
+    leader.propose();
+    leader.accepted_by("b");
+    let committed = leader.group.hard().committed.unwrap();
+    assert_eq!(committed.hash, leader.group.hard().accepted.hash);
+    gone.shelf.0.extend(leader.shelf.0.iter().cloned());
+    gone.with(|group, cx, writes, shelf| group.learn(cx, writes, shelf, committed, &voter('a').node));
+    assert_eq!((gone.group.voters(), gone.group.role()), (voters("ab"), Role::Observer));
+    gone.facts.clear();
+    gone.time_out();
+    assert!(gone.sent().is_empty(), "nor does it ask for votes");
+}

@@ -184,3 +184,17 @@ fn who_has_left_is_not_dialed_and_of_the_forgotten_nothing_is_kept() {
         assert_eq!(held(gossip), (1, 0));
     });
 }
+
+#[test]
+fn peers_count_as_equal_by_the_last_comparison_and_as_nothing_before_one() {
+    linked(&["eu", "eu"], |gossip, cx, store| {
+        assert_eq!(gossip.converged(), None);
+        let brings = |session, entries| StateUpdate { session, entries, more: false };
+        gossip.on_state_update(cx, store, LinkId(1), brings(1, of_z("a", 60)), WALL);
+        assert_eq!(gossip.converged(), Some(0.0), "it had what we lacked");
+        gossip.on_state_update(cx, store, LinkId(2), brings(1, Vec::new()), WALL);
+        assert_eq!(gossip.converged(), Some(0.5));
+        gossip.on_state_update(cx, store, LinkId(1), brings(2, Vec::new()), WALL);
+        assert_eq!(gossip.converged(), Some(1.0));
+    });
+}

@@ -436,3 +436,110 @@ fn a_region_comes_once_most_of_its_voters_hold_what_is_committed() {
         assert_eq!(comes, 2 * known > of, "{known} of {of}");
     }
 }
+
+/// A leader of so many regions whose genesis is committed.
+fn settled(regions: usize) -> Leader {
+    let mut leader = Leader::new(regions);
+    leader.now = leader.now + std::time::Duration::from_secs(6);
+    leader.act(|top, _, cx, writes| top.on_deadline(cx, writes));
+    for _ in 0..5 {
+        leader.round();
+    }
+    assert!(leader.top.group().is_settled());
+    leader
+}
+
+#[test]
+fn a_relayed_question_is_heard_and_passed_on_only_in_its_askers_own_name() {
+    let mut leader = Leader::new(3);
+    let (me, near, asker) = (voter(0, 0), voter(0, 1), voter(1, 0));
+    let (now, accepted) = (leader.now, leader.top.group().hard().accepted);
+    let mut heard = |from: &Voter, asker: &Voter, candidate: Voter| {
+        let question = ElectionRequest { group: GroupId::Top, term: Term(9), candidate, accepted, pre: true };
+        let message = Carried::new(Message::ElectionRequest(question));
+        let to = vec![me.node.clone(), near.node.clone()];
+        let relay = Relay { asker: asker.node.clone(), seq: 1, to, message };
+        let for_us = leader.top.on_relay(now, from, &relay, &|_| true).is_some();
+        (for_us, leader.top.take_facts(&|_| true).len())
+    };
+    assert_eq!(heard(&asker, &asker, asker.clone()), (true, 1));
+    assert_eq!(heard(&near, &asker, asker.clone()), (true, 0), "who gets it from a relay passes it on to nobody");
+    assert_eq!(heard(&near, &asker, voter(2, 0)), (false, 0), "the question is another's");
+    assert_eq!(heard(&asker, &asker, voter(2, 0)), (false, 0));
+    let former = Voter { store: StoreId(99), ..asker.clone() };
+    assert_eq!(heard(&asker, &asker, former), (false, 0), "that store's owner is not who brings it");
+    assert_eq!(heard(&near, &me, me.clone()), (false, 0), "our own comes back");
+}
+
+#[test]
+fn an_answer_goes_the_way_that_the_newest_question_came() {
+    let mut leader = Leader::new(3);
+    let (me, near, asker) = (voter(0, 0), voter(0, 1), voter(1, 0));
+    let (now, term, round) = (leader.now, Term(1), Round(1));
+    let beat = Heartbeat { group: GroupId::Top, term, leader: asker.node.clone(), round, committed: None };
+    let question = Message::Heartbeat(beat);
+    let (to, message) = (vec![me.node.clone()], Carried::new(question.clone()));
+    let relay = Relay { asker: asker.node.clone(), seq: 7, to, message };
+    assert_eq!(leader.top.on_relay(now, &near, &relay, &|_| true), Some(question.clone()));
+    let ack = Message::HeartbeatAck(HeartbeatAck { group: GroupId::Top, term, round, voter: me, holds: None });
+    leader.top.answer(asker.node.clone(), ack.clone());
+    let sent = leader.top.take_facts(&|_| true);
+    let back = |to: &NodeId, answer: &RelayAnswer| *to == near.node && answer.asker == asker.node && answer.seq == 7;
+    assert!(
+        matches!(&sent[..], [Fact::Send { to, message: Message::RelayAnswer(answer) }] if back(to, answer)),
+        "through the relay: {sent:?}"
+    );
+    leader.top.asked_directly(&asker.node, &question);
+    leader.top.answer(asker.node.clone(), ack.clone());
+    assert_eq!(leader.top.take_facts(&|_| true), [Fact::Send { to: asker.node, message: ack }]);
+}
+
+#[test]
+fn voters_of_a_region_with_a_new_leader_are_told_through_it_at_once() {
+    let mut leader = settled(3);
+    leader.top.take_facts(&|_| true);
+    let mut told = |r: usize, term: u64, n: usize| {
+        leader.top.on_region_leader(&region(r), Term(term), &voter(r, n).node);
+        let known = leader.top.regions().leader(&region(r)).map(|claim| claim.node.clone());
+        (known, leader.top.take_facts(&|_| true))
+    };
+    let there: Vec<NodeId> = (0..3).map(|n| voter(1, n).node).collect();
+    let (known, sent) = told(1, 2, 1);
+    assert_eq!(known.as_ref(), Some(&there[1]));
+    let beats = |relay: &Relay| relay.to == there && matches!(*relay.message.0, Message::Heartbeat(_));
+    assert!(
+        matches!(&sent[..], [Fact::Send { to, message: Message::Relay(relay) }] if *to == there[1] && beats(relay)),
+        "{sent:?}"
+    );
+    for (term, n) in [(2, 1), (1, 0)] {
+        assert_eq!(told(1, term, n), (known.clone(), Vec::new()), "no news");
+    }
+    assert_eq!(told(0, 2, 1), (Some(voter(0, 1).node), Vec::new()), "its own region needs no relay");
+}
+
+#[test]
+fn a_regions_only_voter_stays_until_another_is_there() {
+    let mut leader = settled(5);
+    let mut wanted = leader.top.group().voters().regions().clone();
+    for (want, now) in [(0, vec![0, 2]), (0, vec![0]), (3, vec![0, 3]), (3, vec![3])] {
+        wanted.insert(region(4), BTreeSet::from([voter(4, want)]));
+        leader.act(|top, archive, cx, writes| {
+            let (term, holds) = (top.group().hard().term, top.group().hard().committed);
+            let ack = HeartbeatAck { group: GroupId::Top, term, round: Round(1), voter: voter(4, 3), holds };
+            top.hear(cx, writes, archive, &Message::HeartbeatAck(ack));
+            top.group_mut().plan_regions(cx, &wanted);
+        });
+        leader.propose(5, 0);
+        leader.act(|top, archive, cx, writes| {
+            let (term, accepted) = (top.group().hard().term, top.group().hard().accepted);
+            for voter in top.group().voters().iter().cloned() {
+                let (index, hash) = (accepted.index, accepted.hash);
+                let ack = CheckpointAck { group: GroupId::Top, term, index, hash, voter, accepted: true, reason: None };
+                top.hear(cx, writes, archive, &Message::CheckpointAck(ack));
+            }
+        });
+        assert!(leader.top.group().is_settled());
+        let now: BTreeSet<Voter> = now.into_iter().map(|n| voter(4, n)).collect();
+        assert_eq!(leader.top.group().voters().regions()[&region(4)], now);
+    }
+}

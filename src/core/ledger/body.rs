@@ -165,4 +165,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_line_that_is_no_entry_is_told_by_its_number() {
+        let line = |text: &[u8]| match Body::of_text(text).entries() {
+            Err(BodyError::Line { line, .. }) => line,
+            other => panic!("{other:?}"),
+        };
+        let entries = sample();
+        let (body, _) = Body::of(entries.iter().map(|(k, e)| (k.borrowed(), e)));
+        let longer = [&body.text().unwrap()[..], &b"nonsense\n"[..]].concat();
+        assert_eq!((line(b"nonsense\n"), line(&longer)), (1, 3));
+    }
 }

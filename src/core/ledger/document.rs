@@ -313,4 +313,19 @@ mod tests {
         assert_eq!(genesis.voters_in(&main).unwrap().len(), 2);
         assert_eq!(genesis.index_in(&"region:other".parse().unwrap()), None);
     }
+
+    #[test]
+    fn what_is_too_long_or_names_no_parent_is_refused() {
+        let first = genesis();
+        let padded = |length: usize| format!("{}{}", first.bytes(), " ".repeat(length - first.bytes().len()));
+        assert!(Document::parse(&padded(DOCUMENT_BYTES_MAX)).is_ok());
+        for length in [DOCUMENT_BYTES_MAX + 1, DOCUMENT_BYTES_MAX + 2] {
+            assert_eq!(Document::parse(&padded(length)).err(), Some(DocumentError::TooLong(length)));
+        }
+        let second =
+            |parent: Option<Hash>| Document::seal(Header { index: Index(1), parent, ..first.header().clone() });
+        assert_eq!(Document::parse(second(None).bytes()), Err(DocumentError::NoParent(Index(1))));
+        let child = second(Some(first.hash()));
+        assert_eq!(Document::parse(child.bytes()), Ok(child));
+    }
 }

@@ -37,3 +37,28 @@ pub(super) fn offer(hash: Hash, document: &Arc<Sealed>) {
         shared.look_at = (2 * shared.held.len()).max(LOOK_AT_LEAST);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::{NodeId, RegionId, StoreId, Voter};
+    use crate::core::ledger::document::Document;
+
+    fn made(n: usize) -> Document {
+        let voter = Voter { node: NodeId::new("a").unwrap(), store: StoreId(1) };
+        let main = RegionId::new("main").unwrap();
+        Document::genesis(&format!("shared-{n}"), BTreeMap::from([(main, vec![voter])])).unwrap()
+    }
+
+    #[test]
+    fn what_is_held_is_found_and_what_is_gone_is_not_even_noted_for_ever() {
+        let held = made(0);
+        let gone = made(1).hash();
+        // Other tests may offer meanwhile: so many more are enough for a look, whoever makes them.
+        let until = shared().look_at;
+        (2..until + 2).for_each(|n| drop(made(n)));
+        assert!(find(held.hash()).is_some());
+        let noted = shared().held.contains_key(&gone);
+        assert!(!noted);
+    }
+}

@@ -211,4 +211,18 @@ mod tests {
         let tried: BTreeSet<NodeId> = (0..2_000).filter_map(|_| members.draw_dead(&mut rng)).collect();
         assert_eq!(tried.len(), 40);
     }
+
+    #[test]
+    fn who_moves_to_another_region_is_drawn_there_and_no_more_where_it_was() {
+        let (mut members, mut rng) = (Members::default(), Rng::new(1));
+        let a = NodeId::new("a").unwrap();
+        put(&mut members, "a", Place::Near);
+        assert!(members.know(&a, &"b:1".into(), false), "only its address is another");
+        assert_eq!(members.near(), std::slice::from_ref(&a));
+        members.know(&a, &"c:1".into(), true);
+        assert!(members.near().is_empty());
+        members.place(&a, Place::Far);
+        let mut drawn = |far: bool| members.draw(&mut rng, far, |_| false);
+        assert_eq!((drawn(false), drawn(true)), (None, Some(a)));
+    }
 }

@@ -379,3 +379,72 @@ fn the_only_link_abroad_stays_with_a_voter_and_with_nobody_else() {
     assert_eq!(abroad_for_a_while(true), (false, false));
     assert_eq!(abroad_for_a_while(false), (true, true));
 }
+
+#[test]
+fn too_many_from_abroad_are_asked_to_leave_and_a_few_are_not() {
+    let asked = |abroad: usize| {
+        let mut world = World::new(3);
+        world.overlay.set_votes(true);
+        for n in 0..abroad {
+            world.up_in(&format!("far-{n}"), false, "far");
+        }
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+        let release = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Release(_), .. });
+        world.fx.iter().filter(release).count()
+    };
+    assert_eq!((asked(6), asked(8)), (0, 2), "all beyond three times as many as are wanted");
+}
+
+#[test]
+fn a_link_that_breaks_as_soon_as_it_stands_is_not_made_again_at_once() {
+    let redials = |stood: Duration| {
+        let mut world = World::new(0);
+        let link = world.up("n1", false);
+        world.now = world.now + stood;
+        world.down(link);
+        let at_once = world.dials().len();
+        world.now = world.now + world.overlay.params.gossip.redial_min * 2;
+        (at_once, world.dials().len())
+    };
+    assert_eq!((redials(SETTLE / 2), redials(SETTLE)), ((0, 1), (1, 0)));
+}
+
+#[test]
+fn a_partner_for_repair_is_drawn_from_those_without_a_link() {
+    let mut world = World::new(2);
+    world.up("n0", false);
+    let World { overlay, rng, .. } = &mut world;
+    assert_eq!(overlay.draw_any(rng), Some(name("n1")));
+    world.up("n1", false);
+    let World { overlay, rng, .. } = &mut world;
+    assert_eq!(overlay.draw_any(rng), None);
+}
+
+/// Whose addresses are kept.
+fn kept(world: &mut World) -> BTreeSet<NodeId> {
+    let now = world.now;
+    assert_eq!(world.overlay.take_last_seen(now), None, "others may follow");
+    world.now = world.now + SECONDS(1);
+    let now = world.now;
+    world.overlay.take_last_seen(now).expect("it is time").into_keys().collect()
+}
+
+#[test]
+fn addresses_are_kept_of_neighbours_and_of_those_there_in_our_own_region() {
+    let mut world = World::new(1);
+    let far = RegionId::new("far").unwrap();
+    world.overlay.on_member(&name("dead"), &"a:1".into(), &main(), Some(Life::Dead));
+    world.overlay.on_member(&name("stranger"), &"b:1".into(), &far, Some(Life::Alive));
+    world.up_in("neighbour", false, "far");
+    assert_eq!(kept(&mut world), BTreeSet::from([name("n0"), name("neighbour")]));
+}
+
+#[test]
+fn a_neighbour_takes_the_place_of_somebody_who_is_none() {
+    let mut world = World::new(last_seen::KEPT + 8);
+    world.up("n0", false);
+    world.up(&format!("n{}", last_seen::KEPT + 3), false);
+    let kept = kept(&mut world);
+    assert_eq!(kept.len(), last_seen::KEPT);
+    assert!(kept.contains(&name("n0")) && kept.contains(&name(&format!("n{}", last_seen::KEPT + 3))), "{kept:?}");
+}

@@ -496,3 +496,15 @@ fn what_is_known_of_a_peer_goes_with_its_link() {
     pair.act(0, |side, cx, _| side.repair.on_link_down(cx, LINK));
     assert_eq!(pair.sides[0].repair.converged(), None);
 }
+
+#[test]
+fn a_filter_takes_a_quarter_of_a_frame_at_most() {
+    let mut pair = pair(2_000, 0, false);
+    pair.act(0, |side, cx, _| {
+        let mut bytes = |frame: usize| {
+            side.repair.params.frame_bytes_max = frame;
+            side.repair.params.rest(cx, side.store, Share::All, true).filter.len()
+        };
+        assert_eq!((bytes(1 << 20), bytes(1 << 10)), (3_000, 256));
+    });
+}

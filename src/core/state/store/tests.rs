@@ -247,3 +247,27 @@ fn a_newer_versions_channel_is_kept_and_what_is_no_reading_is_refused() {
         assert!(matches!(refused, Outcome::Refused { why: EntryRefusal::Malformed, .. }), "{text:.40}");
     }
 }
+
+#[test]
+fn entries_are_counted_by_origin() {
+    let store = of(&[
+        entry(1, b'a', 0, 1, Scope::Global),
+        entry(1, b'b', 0, 1, Scope::Region),
+        entry(1, b'b', 9, 2, Scope::Region),
+        entry(1, b'c', 0, 1, Scope::Global),
+        entry(2, b'a', 0, 1, Scope::Global),
+    ]);
+    assert_eq!([1, 2, 3].map(|n| store.count_of(&name(n))), [3, 1, 0]);
+    assert_eq!(store.len(), 4);
+}
+
+#[test]
+fn an_entry_of_another_scope_has_another_fingerprint() {
+    let print = |channel: u8, scope: Scope| {
+        let (key, entry) = entry(1, channel, 0, 7, scope).into_parts();
+        fingerprint(&key.origin, &key.channel, &entry)
+    };
+    for channel in b'a'..=b'z' {
+        assert_ne!(print(channel, Scope::Global), print(channel, Scope::Region), "{}", channel as char);
+    }
+}
