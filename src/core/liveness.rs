@@ -890,4 +890,33 @@ mod tests {
             assert_eq!(world.state("a"), Some(state), "refused: {refused}");
         }
     }
+
+    #[test]
+    fn whoever_is_watched_is_counted_and_whoever_is_doubted() {
+        let mut world = World::new();
+        ["a", "b", "c"].into_iter().for_each(|node| world.known(node, 5));
+        world.linked("b", 1);
+        world.doubts("c", "a", 5, false);
+        world.doubts("c", "b", 5, false);
+        let mut footprint = Footprint::default();
+        world.live.count(&mut footprint);
+        assert_eq!((footprint.members, footprint.doubted), (3, 2));
+    }
+
+    #[test]
+    fn a_link_that_has_stood_for_the_longest_wait_ends_the_patience_and_a_shorter_one_does_not() {
+        for (stood, state) in [(PATIENCE_MAX, Life::Suspect), (PATIENCE_MAX - SECONDS(1), Life::Alive)] {
+            let mut world = World::new();
+            world.known("a", 5);
+            world.with(|live, cx| live.on_dial_failed(cx, &name("me"), &name("a"), cx.now.mono, false));
+            // It refutes that: the next doubt would wait for twice as long.
+            world.known("a", 6);
+            world.linked("a", 1);
+            world.now = world.now + stood;
+            world.cut(1);
+            world.now = world.now + REDIAL_GRACE;
+            world.with(|live, cx| live.on_deadline(cx, &name("me")));
+            assert_eq!(world.state("a"), Some(state), "after {stood:?}");
+        }
+    }
 }

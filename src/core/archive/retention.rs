@@ -247,4 +247,14 @@ mod tests {
         let mut retention = Retention::recover(1, &held, std::iter::empty());
         assert_eq!(commit(&mut retention, &region("eu", 300, 300 * 3600)).len(), 300 - HOURS_KEPT);
     }
+
+    #[test]
+    fn a_body_that_a_later_checkpoint_names_again_remains_that_of_its_global_document() {
+        let mut retention = Retention::recover(3, &[], std::iter::empty());
+        let (first, (again, _)) = (region("eu", 1, 1), region("eu", 2, 3));
+        commit(&mut retention, &first);
+        assert!(retention.on_named(&document(GroupId::Top, 7, 2), &first.0).is_some());
+        let (held, _) = retention.on_committed(&again, first.1, None);
+        assert_eq!((held.index, held.global), (Index(2), Some((Wall::from_millis(2000), Index(7)))));
+    }
 }

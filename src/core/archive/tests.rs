@@ -162,3 +162,84 @@ fn what_was_accepted_in_a_region_that_was_left_keeps_its_body_after_a_restart() 
     assert!(records.iter().any(|record| matches!(record, Record::DropBody(_))));
     assert!(!records.contains(&Record::DropBody(body.hash())));
 }
+
+/// What the archive asks of the world when it looks for what is overdue, so many seconds later.
+fn after(archive: &mut Archive, seconds: u64, peers: &[NodeId]) -> Vec<Effect> {
+    let (mut rng, mut fx) = (Rng::new(1), Vec::new());
+    let now = Now { mono: Mono::from_micros(1 + seconds * 1_000_000), wall: Wall::from_millis(1) };
+    archive.on_deadline(&mut Cx { now, rng: &mut rng, fx: &mut fx }, peers);
+    fx
+}
+
+#[test]
+fn a_fetch_of_what_nobody_holds_ends_and_whoever_waits_for_it_is_told() {
+    let (mut archive, content, hash) = (archive(9), Content::Document, Hash::of(b"gone"));
+    with(|cx| archive.fetch(cx, content, hash, None, name("b")));
+    let fetch = CheckpointFetch { content, hash, offset: 0, base: None };
+    with(|cx| archive.on_checkpoint_fetch(cx, &name("c"), &fetch));
+    let peers = [name("b"), name("d")];
+    let noticed: Vec<Effect> = (1..=100).flat_map(|second| after(&mut archive, second, &peers)).collect();
+    assert!(matches!(noticed[..], [Effect::Notice(Notice::FetchFailed { hash: of, .. })] if of == hash), "{noticed:?}");
+    let facts = archive.take_facts();
+    let asks = |fact: &&Fact| matches!(fact, Fact::Send { message: Message::CheckpointFetch(_), .. });
+    assert_eq!(facts.iter().filter(asks).count(), FETCH_ATTEMPTS as usize);
+    let Some(Fact::Send { to, message: Message::CheckpointBody(told) }) = facts.last() else { panic!("{facts:?}") };
+    assert_eq!((to, told.total), (&name("c"), None));
+    assert_eq!(archive.deadline(), Mono::NEVER);
+}
+
+#[test]
+fn a_chunk_of_more_than_is_allowed_or_of_another_place_is_not_taken() {
+    let (mut archive, body) = (archive(9), Body::of_text(b"wanted"));
+    let (content, hash) = (Content::Body, body.hash());
+    with(|cx| archive.fetch(cx, content, hash, None, name("b")));
+    archive.take_facts();
+    let chunk = |offset: u64, total: usize, data: Vec<u8>| {
+        let total = Some(total as u64);
+        CheckpointBody { content, hash, offset, total, base: None, data }
+    };
+    for wrong in [chunk(0, BODY_BYTES_MAX + 1, vec![0; 8]), chunk(8, 64, vec![0; 8])] {
+        with(|cx| archive.on_checkpoint_body(cx, &name("b"), wrong, &[]));
+        assert!(archive.take_facts().is_empty(), "nothing more is asked of it");
+        assert!(archive.fetches.values().all(|fetch| fetch.bytes.is_empty()));
+    }
+    let whole = chunk(0, body.packed().len(), body.packed().to_vec());
+    with(|cx| archive.on_checkpoint_body(cx, &name("b"), whole, &[]));
+    assert_eq!(archive.take_facts(), [Fact::Arrived { content, hash, from: name("b") }]);
+}
+
+#[test]
+fn the_body_of_a_proposal_that_lost_its_place_goes_and_that_of_a_later_one_stays() {
+    let mut archive = archive(9);
+    let mut propose = |index: u64, text: &str| {
+        let body = Body::of_text(text.as_bytes());
+        let hash = body.hash();
+        let made = document(GroupId::Region(region("eu")), index, index, Some(hash), BTreeMap::new());
+        archive.cache_body(body);
+        archive.adopt(&made);
+        hash
+    };
+    let (rival, later) = (propose(1, "rival"), propose(2, "later"));
+    let (_, records) = commit(&mut archive, "eu", 1, 1);
+    assert!(records.contains(&Record::DropBody(rival)) && !records.contains(&Record::DropBody(later)), "{records:?}");
+    assert!(!archive.holds_body(&rival) && archive.holds_body(&later));
+}
+
+#[test]
+fn what_is_in_memory_and_what_is_on_its_way_is_counted() {
+    let (mut archive, missing, on_disk) = (archive(9), Hash::of(b"missing"), Hash::of(b"on disk"));
+    commit(&mut archive, "eu", 1, 1);
+    archive.retention.write(on_disk);
+    with(|cx| archive.fetch(cx, Content::Document, missing, None, name("b")));
+    let asked = [("c", Content::Document, missing), ("d", Content::Document, missing), ("c", Content::Body, on_disk)];
+    for (by, content, hash) in asked {
+        let fetch = CheckpointFetch { content, hash, offset: 0, base: None };
+        with(|cx| archive.on_checkpoint_fetch(cx, &name(by), &fetch));
+    }
+    let (group, hole) = (GroupId::Region(region("eu")), Position { index: Index(9), hash: missing });
+    with(|cx| archive.note_hole(cx, &group, hole, None, &name("b")));
+    let mut counted = Footprint::default();
+    archive.count(&mut counted);
+    // One is fetched, two wait for that, and one for the disk.
+    assert_eq!((counted.documents, counted.bodies, counted.fetches, counted.gaps), (1, 1, 4, 1));
+}

@@ -723,3 +723,78 @@ fn which_bodies_are_kept_is_on_disk() {
         assert!(newest.is_some_and(|hash| kept.contains(&hash)), "{node}");
     }
 }
+
+#[test]
+fn an_observer_sends_whoever_wants_the_leader_to_the_one_that_claimed_to_lead_last() {
+    let mut world = World::new(&THREE);
+    world.start("gw-4", &THREE, 4);
+    let follows = |w: &World| {
+        let leader = w.leader().map(|leader| name(&leader));
+        leader.is_some() && w.nodes["gw-4"].view(w.now).group.leader == leader
+    };
+    world.run_until(SECONDS(20), follows);
+    let old = world.leader().unwrap();
+    world.kill(&old);
+    world.run_until(SECONDS(20), follows);
+    let leader = name(&world.leader().unwrap());
+    let request = world.ask("gw-4", Command::Latest { linearizable: true, top: false });
+    assert_eq!(world.reply(request), Some(&Reply::Redirect { leader }));
+}
+
+#[test]
+fn a_leader_says_how_many_observers_of_its_region_live() {
+    let (main, mut world) = (RegionId::new("main").unwrap(), World::new(&[]));
+    for (store, node) in (1..).zip(["gw-1", "gw-2", "gw-3", "gw-4", "gw-5", "gw-6"]) {
+        let mut params = Params::new("lab", name(node), main.clone(), node.into());
+        params.bootstrap = THREE.iter().map(|node| (*node).into()).collect();
+        params.initial_voters = BTreeMap::from([(main.clone(), THREE.map(name).to_vec())]);
+        // None of the observers comes to vote.
+        params.consensus.voters_max = 3;
+        world.start_with(node, params, store);
+    }
+    let observers = |w: &World| {
+        let leader = w.leader()?;
+        let key = Key::new(name(&leader), system::channel(system::CHECKPOINT));
+        w.nodes[&leader].store().get(&key)?.value.read::<system::CheckpointRef>().ok()?.observers
+    };
+    world.run_until(SECONDS(30), |w| observers(w) == Some(3));
+    world.kill("gw-6");
+    world.run_until(SECONDS(30), |w| observers(w) == Some(2));
+}
+
+#[test]
+fn whoever_asked_a_leader_to_grow_the_cluster_is_answered_when_it_leads_no_more() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && w.leader().is_some());
+    let leader = world.leader().unwrap();
+    let alone = leader.clone();
+    world.tamper = Box::new(move |from, to, message| (from != alone && to != alone).then_some(message));
+    let request = world.ask(&leader, Command::Grow);
+    assert_eq!(world.reply(request), None);
+    world.run_until(SECONDS(20), |w| !w.nodes[&leader].is_leader());
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why: RefusedCommand::Deposed }));
+}
+
+#[test]
+fn a_leader_that_stood_still_goes_on_planning() {
+    let mut world = World::new(&["gw-1"]);
+    world.run_until(SECONDS(20), |w| w.nodes["gw-1"].is_leader());
+    world.now.mono = world.now.mono + SECONDS(5);
+    world.now.wall = world.now.wall + SECONDS(5);
+    world.queue.push_back(("gw-1".into(), Event::Wake));
+    world.drain();
+    assert!(world.nodes["gw-1"].plan_due > world.now.mono);
+}
+
+#[test]
+fn what_a_node_holds_is_shown_and_counted() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(1))));
+    let readings = ["t", "u"].map(|channel| (Channel::new(channel).unwrap(), Reading::new(1.0, world.now.wall)));
+    world.ask("gw-1", Command::Put { readings: readings.to_vec(), ack: Ack::Memory });
+    let (view, footprint) = (world.nodes["gw-1"].view(world.now), world.nodes["gw-1"].footprint());
+    assert_eq!((view.readings, footprint.unwritten), (2, 2));
+    assert!(view.entries > 2, "everybody's word on itself is there too");
+    assert_eq!(footprint.entries, view.entries);
+    assert!(footprint.links >= 2 && footprint.members >= 2 && footprint.documents >= 2, "{footprint:?}");
+}

@@ -76,3 +76,44 @@ fn a_clock_that_steps_back_drops_what_it_should_have_refused_and_nothing_else() 
     let told: Vec<_> = world.notices.iter().filter(|(node, _)| node == "gw-2").map(|(_, notice)| notice).collect();
     assert!(told.contains(&&Notice::FutureDropped { entries: 1 }), "{told:?}");
 }
+
+#[test]
+fn stamps_keep_up_with_a_clock_by_which_little_is_written() {
+    let mut world = World::new(&["gw-1"]);
+    world.run_until(SECONDS(20), |w| w.nodes["gw-1"].is_leader());
+    for _ in 0..10 {
+        let later = world.now.mono + SECONDS(1);
+        world.run_until(SECONDS(2), |w| w.now.mono >= later);
+        let readings = vec![(Channel::new("t").unwrap(), Reading::new(1.0, world.now.wall))];
+        let request = world.ask("gw-1", Command::Put { readings, ack: Ack::Memory });
+        let Some(Reply::Put { stamps }) = world.reply(request) else { panic!("the write is refused") };
+        let behind = world.now.wall.millis_after(stamps[0].wall());
+        assert!(behind.abs() < 100, "stamped {behind} ms behind");
+    }
+}
+
+#[test]
+fn the_clock_of_a_neighbour_that_has_gone_counts_no_more() {
+    let mut world = World::new(&["gw-1", "gw-2"]);
+    let offset = |w: &World| w.nodes["gw-1"].view(w.now).clock_offset_ms;
+    world.run_until(SECONDS(20), |w| offset(w) == Some(0));
+    world.kill("gw-2");
+    world.run_until(SECONDS(5), |w| offset(w).is_none());
+}
+
+#[test]
+fn entries_from_the_future_are_refused_counted_and_told_of() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.nodes["gw-1"].sessions.peers().len() == 2);
+    let link = world.nodes["gw-1"].sessions.link_of(&name("gw-2")).unwrap();
+    for hours in [1, 2] {
+        let entry = reading_of("gw-9", world.now.wall.as_millis() + hours * 3_600_000, 1.0);
+        let message = Box::new(Message::SensorUpdate(SensorUpdate { entries: vec![entry] }));
+        world.queue.push_back(("gw-1".into(), Event::Received { link, message }));
+        world.drain();
+    }
+    assert_eq!(value_of(&world.nodes["gw-1"], "gw-9"), None);
+    assert_eq!(world.nodes["gw-1"].view(world.now).refused_entries, [("future", 2, name("gw-9"))]);
+    let told = |(node, notice): &&(String, Notice)| node == "gw-1" && matches!(notice, Notice::EntryRefused { .. });
+    assert_eq!(world.notices.iter().filter(told).count(), 2);
+}

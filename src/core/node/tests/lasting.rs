@@ -142,3 +142,60 @@ fn a_ledger_that_was_filled_half_way_down_at_a_crash_is_filled_after_it() {
         world.run_until(SECONDS(20), |w| lost.clone().all(|index| held(w).contains(&index)));
     }
 }
+
+#[test]
+fn what_one_says_that_leads_outlives_its_age_however_short_that_is() {
+    let main = RegionId::new("main").unwrap();
+    let mut params = Params::new("lab", name("gw-1"), main.clone(), "gw-1".into());
+    params.initial_voters = BTreeMap::from([(main, vec![name("gw-1")])]);
+    params.retain = SECONDS(8);
+    let mut world = World::new(&[]);
+    world.start_with("gw-1", params, 1);
+    world.run_until(SECONDS(20), |w| w.nodes["gw-1"].is_leader());
+    let readings = vec![(Channel::new("t").unwrap(), Reading::new(1.0, world.now.wall))];
+    let request = world.ask("gw-1", Command::Put { readings, ack: Ack::Memory });
+    assert!(matches!(world.reply(request), Some(Reply::Put { .. })), "{:?}", world.reply(request));
+    let end = world.now.mono + SECONDS(60);
+    world.run_until(SECONDS(61), |w| w.now.mono >= end);
+    let node = &world.nodes["gw-1"];
+    assert_eq!(value_of(node, "gw-1"), Some(1.0));
+    let claim = Key::new(name("gw-1"), system::channel(system::LEADER));
+    assert!(node.is_leader() && node.store().get(&claim).is_some());
+}
+
+#[test]
+fn who_waits_for_its_region_keeps_the_cluster_that_it_was_shown() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)));
+    let ours = world.nodes["gw-1"].view(world.now).cluster;
+    let (main, other) = (RegionId::new("main").unwrap(), RegionId::new("b").unwrap());
+    let voters = BTreeMap::from([(main, THREE.map(name).to_vec()), (other, vec![name("b1"), name("b2")])]);
+    world.start_in("b1", "b", &voters, 11);
+    world.run_until(SECONDS(20), |w| w.nodes["b1"].view(w.now).cluster == ours);
+    assert!(world.nodes["b1"].group().is_none(), "nobody has added its region");
+    let hello = |(_, m): &(String, Message)| if let Message::Hello(h) = m { Some(h.clone()) } else { None };
+    let known = world.said.iter().filter_map(hello).next_back().unwrap();
+    let (cluster, node, store) = (Some(Hash::of(b"another")), name("gw-7"), StoreId(7));
+    let stranger = Hello { cluster, committed: true, node, store, addr: "elsewhere".into(), ..known };
+    let link = LinkId(999_999);
+    world.queue.push_back(("b1".into(), Event::LinkUp { link, dialed: None }));
+    world.queue.push_back(("b1".into(), Event::Received { link, message: Box::new(Message::Hello(stranger)) }));
+    world.drain();
+    assert_eq!(world.nodes["b1"].view(world.now).cluster, ours);
+    assert!(!world.disks["b1"].contains(&Record::NoCluster));
+}
+
+#[test]
+fn what_is_sensed_before_the_clock_may_stamp_anything_is_not_lost() {
+    let mut node = back_with(vec![], &[], WALL_MS);
+    let readings = vec![(Channel::new("t").unwrap(), Reading::new(1.0, Wall::from_millis(WALL_MS)))];
+    let mut fx = Vec::new();
+    node.handle(Event::Sensed { readings }, at(0), &mut fx);
+    assert_eq!(value_of(&node, "gw-1"), None, "no mark is durable");
+    for effect in fx {
+        if let Effect::Persist { seq, .. } = effect {
+            node.handle(Event::Persisted { seq }, at(0), &mut Vec::new());
+        }
+    }
+    assert_eq!(value_of(&node, "gw-1"), Some(1.0));
+}

@@ -420,3 +420,118 @@ fn who_hears_of_a_global_checkpoint_asks_whoever_told_it_and_not_the_tops_leader
         world.links.values().filter(|(at, to, _)| *at == observer && !to.starts_with(other)).collect();
     assert!(abroad.is_empty(), "{abroad:?}");
 }
+
+#[test]
+fn who_leads_and_votes_is_shown_of_every_region_and_nobody_votes_in_one_that_was_taken_out() {
+    let (mut world, voters) = three_by_three();
+    world.start_in("b4", "b", &voters, 99);
+    world.run_until_named(&["a", "b", "c"]);
+    world.run_until(SECONDS(30), |w| {
+        let leaders = ["a", "b", "c"].map(|home| w.region_leader(home).map(|leader| name(&leader)));
+        let shown = |node: &Node| node.view(w.now).regions.into_iter().map(|at| at.leader).collect::<Vec<_>>();
+        w.nodes.values().all(|node| shown(node) == leaders)
+    });
+    let votes_are_shown = |w: &World, gone: Option<&str>| {
+        let there = w.nodes.values().filter(|node| Some(node.params().region.as_str()) != gone);
+        there.map(|node| node.view(w.now).members).all(|members| {
+            let votes = members.iter().map(|at| at.node.as_str() != "b4" && Some(at.region.as_str()) != gone);
+            members.len() == 10 && votes.eq(members.iter().map(|at| at.voter))
+        })
+    };
+    world.run_until(SECONDS(30), |w| votes_are_shown(w, None));
+    let leader = world.top_leader().unwrap();
+    let home = world.nodes[&leader].params().region.clone();
+    let gone = ["a", "c"].into_iter().find(|name| *name != home.as_str()).unwrap();
+    world.insist(&leader, &Command::RemoveRegion { region: region(gone) });
+    world.run_until(SECONDS(30), |w| votes_are_shown(w, Some(gone)));
+}
+
+#[test]
+fn a_region_is_added_with_nodes_of_its_own_and_under_a_name_that_was_never_used() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let leader = world.top_leader().unwrap();
+    let home = world.nodes[&leader].params().region.clone();
+    let other = ["a", "b", "c"].into_iter().find(|name| *name != home.as_str()).unwrap();
+    let request = world.ask(&leader, Command::AddRegion { region: region("d"), voters: names(other, 1) });
+    let why = RefusedCommand::NotOfRegion(names(other, 1).remove(0), region("d"));
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why }));
+    world.insist(&leader, &Command::RemoveRegion { region: region(other) });
+    let leader = world.top_leader().unwrap();
+    let request = world.ask(&leader, Command::AddRegion { region: region(other), voters: names(other, 3) });
+    let why = RefusedCommand::KnownRegion(region(other));
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why }));
+}
+
+#[test]
+fn the_last_region_is_not_taken_out() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(30), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(1))));
+    world.insist("gw-1", &Command::Grow);
+    world.run_until(SECONDS(60), |w| w.top_leader().is_some());
+    let leader = world.top_leader().unwrap();
+    let request = world.ask(&leader, Command::RemoveRegion { region: region("main") });
+    let why = RefusedCommand::LastRegion(region("main"));
+    assert_eq!(world.reply(request), Some(&Reply::Refused { why }));
+}
+
+#[test]
+fn whoever_was_there_before_the_top_level_shows_who_leads_as_soon_as_it_has_that() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(30), |w| {
+        w.leader().is_some() && THREE.iter().all(|node| w.committed(node) >= Some(Index(1)))
+    });
+    let voters = BTreeMap::from([(region("main"), THREE.map(name).to_vec()), (region("b"), names("b", 3))]);
+    world.start_in("b1", "b", &voters, 11);
+    let leader = name(&world.leader().unwrap());
+    // It hears the claim while it has no use for that; nobody says it again.
+    let claim = Key::new(leader.clone(), system::channel(system::LEADER));
+    world.run_until(SECONDS(20), |w| w.nodes["b1"].store().get(&claim).is_some());
+    world.insist(leader.as_str(), &Command::Grow);
+    world.run_until(SECONDS(60), |w| w.nodes["b1"].top().is_some());
+    let shown = world.nodes["b1"].view(world.now).regions;
+    let main = shown.iter().find(|at| at.id == region("main")).unwrap();
+    assert_eq!(main.leader, Some(leader));
+}
+
+#[test]
+fn a_newcomer_takes_part_in_a_region_that_was_added_once_it_has_the_newest_body() {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(30), |w| THREE.iter().all(|node| w.committed(node) >= Some(Index(1))));
+    world.insist("gw-1", &Command::Grow);
+    world.run_until(SECONDS(60), |w| w.top_leader().is_some_and(|leader| w.global(&leader).is_some()));
+    let voters = BTreeMap::from([(region("main"), THREE.map(name).to_vec()), (region("b"), names("b", 3))]);
+    for (store, node) in (11..).zip(names("b", 3)) {
+        world.start_in(node.as_str(), "b", &voters, store);
+    }
+    world.run_until(SECONDS(60), |w| names("b", 3).iter().all(|n| w.nodes[n.as_str()].top().is_some()));
+    world.insist("gw-1", &Command::AddRegion { region: region("b"), voters: names("b", 3) });
+    world.run_until_named(&["b", "main"]);
+    world.tamper = Box::new(|_, to, message| match &message {
+        Message::CheckpointBody(chunk) if to == "b4" && chunk.content == Content::Body => None,
+        _ => Some(message),
+    });
+    world.start_in("b4", "b", &voters, 21);
+    world.run_until(SECONDS(60), |w| {
+        let newest = w.nodes["b4"].top().and_then(Group::committed);
+        newest.is_some_and(|document| document.header().regions.contains_key(&region("b")))
+    });
+    let later = world.now.mono + SECONDS(10);
+    world.run_until(SECONDS(11), |w| w.now.mono >= later);
+    assert!(world.nodes["b4"].group().is_none(), "it could not hand the body out");
+    world.tamper = Box::new(|_, _, message| Some(message));
+    world.run_until(SECONDS(60), |w| w.nodes["b4"].group().is_some());
+}
+
+#[test]
+fn the_body_of_a_checkpoint_that_a_global_document_names_is_kept_for_that() {
+    let (mut world, _) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    for home in ["a", "b", "c"] {
+        let node = world.region_leader(home).unwrap();
+        let document = world.global_document(&node);
+        let place = Some((document.header().taken_at.time.wall(), document.header().index));
+        let kept = |record: &Record| matches!(record, Record::KeepBody(held) if held.global == place);
+        assert!(world.disks[&node].iter().any(kept), "{home}");
+    }
+}
