@@ -562,4 +562,53 @@ mod tests {
         }
         assert_eq!((far.stands(), near.stands()), (Some(Fault::Drift), None));
     }
+
+    /// Three times what is claimed, whether that is a fifth or twenty; and for long enough.
+    #[test]
+    fn noise_is_found_in_any_unit_and_not_by_a_few_readings() {
+        let alternates = |claim: f64, scale: f64, readings: u32| {
+            let limits = Limits { sigma: Some(claim), min: None, max: None, ..LIMITS };
+            let mut told = Told::usual(limits, 20.0);
+            let reach = scale * 3.0 * claim * SECOND_DIFFERENCE / 4.0;
+            (0..readings).for_each(|i| {
+                told.says(20.0 + if i % 2 == 0 { reach } else { -reach }, None);
+            });
+            told.stands()
+        };
+        for claim in [0.2, 20.0] {
+            assert_eq!(alternates(claim, 0.95, 60), None, "{claim}");
+            assert_eq!(alternates(claim, 1.1, 60), Some(Fault::Noise), "{claim}");
+            assert_eq!(alternates(claim, 1.1, 10), None, "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_sensor_that_has_served_for_long_is_found_stuck_as_soon_as_a_new_one() {
+        for served in [0, 3_000] {
+            let mut told = Told::usual(LIMITS, 20.0);
+            (0..served).for_each(|i| assert_eq!(told.says(20.0 + f64::from(i % 2) * 1e-6, None), None));
+            for peers in [20.0].into_iter().chain([25.0; 30]) {
+                told.says(20.0, Some(Peers { value: peers, sigma: 0.1 }));
+            }
+            assert_eq!(told.stands(), Some(Fault::Stuck), "{served}");
+        }
+    }
+
+    /// Readings that are a sixth of the time apart that makes a drift, and more.
+    #[test]
+    fn a_sensor_that_seldom_speaks_drifts_only_where_it_is_away() {
+        for drift_after_ms in [6_000, 3_000] {
+            let mut told = Told::usual(Limits { drift_after_ms, ..LIMITS }, 20.0);
+            let mut play = |distances: [f64; 2], readings: usize| {
+                for i in 0..readings {
+                    let value = 20.0 + (i % 2) as f64 * 1e-6;
+                    told.says(value, Some(Peers { value: value - distances[i % 2], sigma: 0.1 }));
+                }
+                told.stands()
+            };
+            assert_eq!(play([0.5, -0.4], 60), None, "{drift_after_ms}");
+            assert_eq!(play([10.0, 10.0], 20), Some(Fault::Drift), "{drift_after_ms}");
+            assert_eq!(play([0.5, -0.4], 60), None, "{drift_after_ms}");
+        }
+    }
 }

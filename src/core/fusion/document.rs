@@ -446,4 +446,55 @@ mod tests {
         assert_eq!(read, fused);
         assert_eq!(verify(&read, refs(&readings), &eu, NOW), Ok(()));
     }
+
+    use crate::core::fusion::partial::Content;
+
+    #[test]
+    fn how_many_were_left_out_is_written_and_read_back() {
+        let fused = Fused { omitted: 44, ..Fused::default() };
+        let text = serde_json::to_string(&fused).unwrap();
+        assert_eq!(serde_json::from_str::<Fused>(&text).unwrap(), fused, "{text}");
+        let summary = Summary { region: region("eu"), index: Index(7), taken: NOW, parts: Vec::new(), omitted: 3 };
+        let text = serde_json::to_string(&summary).unwrap();
+        assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary, "{text}");
+    }
+
+    #[test]
+    fn a_summary_of_somebody_else_is_refused_for_any_one_of_its_shares() {
+        let (eu, rules, readings) = (region("eu"), Rules::default(), entries(3, 0.0));
+        let sound = summarize(&Chosen::of(refs(&readings), &eu, &rules), Index(7), NOW);
+        assert_eq!((sound.parts.len(), sound.check()), (1, Ok(())));
+        let mut twice = sound.parts[0].clone();
+        let Content::Members(members) = &mut twice.share.content else { panic!("three are told by name") };
+        let first = members[0].clone();
+        members.push(first);
+        let summary = Summary { parts: vec![sound.parts[0].clone(), twice], ..sound };
+        assert_eq!(summary.check(), Err("sensors of a share out of order"));
+    }
+
+    #[test]
+    fn groups_too_long_for_a_summary_by_name_are_told_as_sketches_and_not_left_out() {
+        let (eu, rules, few) = (region("eu"), Rules::default(), SUMMARY_EXACT_MAX as u32);
+        let told = |readings: &[(Key, Entry)]| summarize(&Chosen::of(refs(readings), &eu, &rules), Index(7), NOW);
+        let sketches = |summary: &Summary| {
+            summary.parts.iter().filter(|part| matches!(part.share.content, Content::Sketch(_))).count()
+        };
+        let (by_name, one_more) = (told(&entries(few, 0.0)), told(&entries(few + 1, 0.0)));
+        assert_eq!((by_name.parts.len(), sketches(&by_name)), (1, 0));
+        assert_eq!((one_more.parts.len(), sketches(&one_more)), (1, 1));
+        // Twelve groups of 64, about a hundred bytes a sensor.
+        let mut readings: Vec<(Key, Entry)> = Vec::new();
+        for quantity in 0..12 {
+            let channel = Channel::new(&format!("x/q{quantity}")).unwrap();
+            for (key, entry) in entries(few, 0.0) {
+                let origin = NodeId::new(&format!("in-the-hall-to-the-north-{}", key.origin)).unwrap();
+                readings.push((Key::new(origin, channel.clone()), entry));
+            }
+        }
+        readings.sort_by(|a, b| a.0.cmp(&b.0));
+        let summary = told(&readings);
+        assert_eq!((summary.parts.len(), sketches(&summary), summary.omitted), (12, 12, 0));
+        let numbers: Vec<u64> = fuse_global([&summary], &rules, NOW).estimates.iter().map(|found| found.n).collect();
+        assert_eq!(numbers, [64; 12]);
+    }
 }

@@ -375,4 +375,26 @@ mod tests {
         assert!([0.0, 50.0, 100.0].into_iter().all(|value| fault(value).is_none()));
         assert!([-0.1, 100.1].into_iter().all(|value| fault(value).as_deref() == Some("range")));
     }
+
+    /// The narrowest last: that is where its peers are looked for.
+    #[test]
+    fn a_sensor_is_in_the_group_of_its_quantity_and_then_in_those_of_the_rules_that_name_it() {
+        let hall = GroupRule { name: "hall".into(), channels: vec!["hall/*".into()], ..GroupRule::default() };
+        let rules = Rules::new(FusionParams { groups: vec![hall], ..FusionParams::default() }).unwrap();
+        let mut groups = Groups::new(rules);
+        put(&mut groups, "eu", "a", "hall/temp", 20.0, "°C");
+        put(&mut groups, "us", "b", "temp", 20.0, "°C");
+        let sensor = |name: &str, channel: &str| Sensor { node: node(name), channel: Channel::new(channel).unwrap() };
+        let of = |groups: &Groups, sensor: &Sensor| {
+            let places = groups.of(sensor).iter();
+            places.map(|(key, region)| (key.quantity.clone(), key.rule.clone(), region.to_string())).collect::<Vec<_>>()
+        };
+        let place = |rule: Option<&str>, region: &str| ("temp".to_owned(), rule.map(str::to_owned), region.to_owned());
+        let (a, b) = (sensor("a", "hall/temp"), sensor("b", "temp"));
+        assert_eq!(of(&groups, &a), [place(None, "eu"), place(Some("hall"), "eu")]);
+        assert_eq!(of(&groups, &b), [place(None, "us")]);
+        assert!(of(&groups, &sensor("b", "hall/temp")).is_empty());
+        groups.remove(&a);
+        assert!(of(&groups, &a).is_empty());
+    }
 }

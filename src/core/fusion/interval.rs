@@ -255,4 +255,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn an_interval_holds_what_lies_between_its_ends_and_nothing_else() {
+        let interval = Interval::new(3.0, 1.0);
+        let held = [0.9, 1.0, 2.0, 3.0, 3.1].map(|value| interval.holds(value));
+        assert_eq!(held, [false, true, true, true, false]);
+        assert_eq!((interval, interval.width()), (Interval::around(2.0, 1.0), 2.0));
+        assert_eq!(serde_json::to_string(&interval).unwrap(), "[1.0,3.0]");
+        assert_eq!(serde_json::from_str::<Interval>("[3.0,1.0]").unwrap(), interval);
+    }
 }

@@ -492,4 +492,15 @@ mod tests {
             assert!((sigma / (value.abs() * 1e-9 + 1e-12) - 1.0).abs() < 1e-9, "{value}: {sigma}");
         }
     }
+
+    #[test]
+    fn a_share_is_read_back_as_it_was_written() {
+        let placed = Member { spread: 1.5, ..member(1) };
+        let failed = Member { value: None, sigma: None, fault: Some("drift".to_owned()), ..member(2) };
+        let few = Share { taken: NOW, content: Content::Members(vec![member(0), placed, failed]) };
+        for share in [few, sketch(|_| ())] {
+            let text = serde_json::to_string(&share).unwrap();
+            assert_eq!(serde_json::from_str::<Share>(&text).unwrap(), share, "{text}");
+        }
+    }
 }

@@ -93,4 +93,51 @@ mod tests {
         let lasting = smoother.update(at(52), 30.0, 0.1);
         assert_eq!(lasting.0, 30.0);
     }
+
+    /// Sigma 10 twice, four seconds apart, of a value that wanders by 0.5 in one: what was known has a variance of 101
+    /// by then, and what is measured of 100.
+    #[test]
+    fn what_was_known_and_what_is_measured_are_weighed_by_their_variances() {
+        let mut smoother = Smoother::new(0.5);
+        assert_eq!(smoother.update(at(0), 20.0, 10.0), (20.0, 10.0, true));
+        let variance = 101.0 * 100.0 / 201.0;
+        let (value, sigma, taken) = smoother.update(at(4), 30.0, 10.0);
+        assert!(taken && (value - (20.0 + 10.0 * 101.0 / 201.0)).abs() < 1e-9, "{value}");
+        assert!((sigma - f64::sqrt(variance)).abs() < 1e-9, "{sigma}");
+        let (_, sigma, taken) = smoother.update(at(4), 30.0, 10.0);
+        let variance = variance * 100.0 / (variance + 100.0);
+        assert!(taken && (sigma - f64::sqrt(variance)).abs() < 1e-9, "{sigma}: no time has passed");
+        let mut sure = Smoother::new(0.0);
+        assert_eq!([0, 1].map(|second| sure.update(at(second), 20.0, 0.0)), [(20.0, 0.0, true); 2]);
+    }
+
+    /// Four roots of the sum of both variances: of two equal ones 5.657 of their uncertainties.
+    #[test]
+    fn the_gate_is_as_wide_in_any_unit_and_either_way() {
+        for sigma in [0.1, 1.0, 10.0] {
+            for (leap, taken) in [(0.0, true), (5.6, true), (-5.6, true), (5.7, false), (-5.7, false)] {
+                let mut smoother = Smoother::new(0.0);
+                smoother.update(at(0), 20.0, sigma);
+                let found = smoother.update(at(1), 20.0 + leap * sigma, sigma);
+                let middle = if taken { 20.0 + leap * sigma / 2.0 } else { 20.0 };
+                assert!(found.2 == taken && (found.0 - middle).abs() < 1e-9, "{leap} {sigma}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_leaves_it_less_sure_and_only_three_in_a_row_begin_it_anew() {
+        let mut smoother = Smoother::new(0.1);
+        smoother.update(at(0), 20.0, 1.0);
+        let refused = smoother.update(at(100), -80.0, 1.0);
+        assert!(!refused.2 && refused.0 == 20.0 && (refused.1 - 2f64.sqrt()).abs() < 1e-9, "{refused:?}");
+        let said = [-80.0, 20.0, -80.0, -80.0].map(|value| smoother.update(at(100), value, 1.0));
+        assert_eq!(
+            said.map(|(value, _, taken)| (value, taken)),
+            [false, true, false, false].map(|taken| (20.0, taken))
+        );
+        assert_eq!(smoother.update(at(100), -80.0, 1.0), (-80.0, 1.0, false));
+        let next = smoother.update(at(100), -80.0, 1.0);
+        assert!(next.2 && next.0 == -80.0 && (next.1 - 0.5f64.sqrt()).abs() < 1e-9, "{next:?}");
+    }
 }
