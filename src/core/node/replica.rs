@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::core::consensus::Member;
+use crate::core::consensus::{Group, Member};
 use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::gossip;
@@ -189,11 +189,21 @@ impl Node {
                 liveness::Fact::Changed { node, state, why } => self.on_life(cx, &node, state, why),
                 liveness::Fact::Publish { channel, value } => self.publish(cx, channel, value),
                 liveness::Fact::Refute => self.publish_self(cx, false),
-                liveness::Fact::Seek { node } => self.gossip.want(cx.now.mono, &node),
+                liveness::Fact::Seek { node } if self.asks_itself(&node) => self.gossip.want(cx.now.mono, &node),
+                liveness::Fact::Seek { .. } => {}
             }
         }
         self.filled = self.filled || (any && self.gossip.converged().is_some());
         any
+    }
+
+    /// Whether a suspect is asked by this node too. Of another region's those who vote are enough: everybody would dial
+    /// each leader that dies.
+    fn asks_itself(&self, node: &NodeId) -> bool {
+        let said = self.store.get(&Key::new(node.clone(), system::node_channel()));
+        let info = said.and_then(|entry| entry.value.read::<NodeInfo>().ok());
+        let is_near = info.is_none_or(|info| info.region == self.params.region);
+        is_near || self.group.as_ref().is_some_and(Group::is_voter)
     }
 
     fn on_accepted(&mut self, cx: &mut Cx<'_>, from: &NodeId, key: Key, entry: Entry, meaning: Meaning) {

@@ -31,6 +31,8 @@ struct World {
     replies: Vec<(String, RequestId, Reply)>,
     notices: Vec<(String, Notice)>,
     said: Vec<(String, Message)>,
+    /// Who dialed whom.
+    dialed: Vec<(String, String)>,
     /// What becomes of a message between two nodes; nothing if it is lost.
     tamper: Box<Tamper>,
 }
@@ -55,6 +57,7 @@ impl World {
             replies: Vec::new(),
             notices: Vec::new(),
             said: Vec::new(),
+            dialed: Vec::new(),
             tamper: Box::new(|_, _, message| Some(message)),
         };
         for (i, node) in names.iter().enumerate() {
@@ -128,6 +131,9 @@ impl World {
     }
 
     fn perform(&mut self, node: &str, effect: Effect) {
+        if let Effect::Dial { addr } = &effect {
+            self.dialed.push((node.to_owned(), addr.to_string()));
+        }
         match effect {
             Effect::Dial { addr } if !self.nodes.contains_key(&*addr) => {
                 self.queue.push_back((node.to_owned(), Event::DialFailed { addr, refused: true }));

@@ -535,3 +535,29 @@ fn the_body_of_a_checkpoint_that_a_global_document_names_is_kept_for_that() {
         assert!(world.disks[&node].iter().any(kept), "{home}");
     }
 }
+
+#[test]
+fn who_does_not_vote_asks_no_suspect_of_another_region_itself() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    let victim = world.region_leader("a").unwrap();
+    world.start_at("b4", "b", &voters, 99, &["b1".to_owned()]);
+    let sees = |w: &World, node: &str| w.nodes[node].life_of(&name(&victim));
+    world.run_until(SECONDS(20), |w| sees(w, "b4") == Some(Liveness::Alive));
+    // Of the doubts of its region it hears one: two would be enough at once.
+    world.tamper = Box::new(|_, to, message| match message {
+        Message::SensorUpdate(mut update) if to == "b4" => {
+            update
+                .entries
+                .retain(|entry| !entry.channel.as_str().starts_with(system::SUSPECT) || entry.origin == name("b1"));
+            Some(Message::SensorUpdate(update))
+        }
+        Message::StateUpdate(_) if to == "b4" => None,
+        message => Some(message),
+    });
+    world.kill(&victim);
+    world.dialed.clear();
+    world.run_until(SECONDS(20), |w| sees(w, "b4") == Some(Liveness::Dead));
+    let dialed = |by: &str| world.dialed.iter().any(|(node, whom)| node.starts_with(by) && *whom == victim);
+    assert!(dialed("b") && !dialed("b4"), "{:?}", world.dialed);
+}
