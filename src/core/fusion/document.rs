@@ -277,6 +277,9 @@ fn same(fused: &Fused, again: &Fused) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::fusion::interval::Method;
+    use crate::core::fusion::params::GroupRule;
+    use crate::core::fusion::partial::Content;
     use crate::core::hlc::Hlc;
     use crate::core::id::{Channel, NodeId};
     use crate::core::reading::Reading;
@@ -418,8 +421,6 @@ mod tests {
 
     #[test]
     fn a_document_names_the_rules_it_was_made_by() {
-        use crate::core::fusion::interval::Method;
-        use crate::core::fusion::params::GroupRule;
         let method = Some(Method::BrooksIyengar);
         let hall = GroupRule {
             name: "hall".into(),
@@ -446,8 +447,6 @@ mod tests {
         assert_eq!(read, fused);
         assert_eq!(verify(&read, refs(&readings), &eu, NOW), Ok(()));
     }
-
-    use crate::core::fusion::partial::Content;
 
     #[test]
     fn how_many_were_left_out_is_written_and_read_back() {
