@@ -80,6 +80,9 @@ struct Figure {
     each: Percentiles,
     /// Until the last of them does.
     last: Percentiles,
+    /// Until the system had ended a killed process: its connections break then, and not before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<Percentiles>,
 }
 
 /// Voters of the cluster; the rest observe.
@@ -101,6 +104,7 @@ const COLUMNS: &[Column] = &[
     number("by the last p50"),
     number("p99"),
     number("max"),
+    number("gone by max"),
 ];
 
 pub async fn run(cx: &Context, args: DeathArgs) -> Result<(), CliError> {
@@ -125,7 +129,10 @@ pub async fn run(cx: &Context, args: DeathArgs) -> Result<(), CliError> {
     output::print(cx.format, &report, &report.deaths, || rows(&report.deaths))?;
     if cx.format.is_for_people() {
         eprintln!("\n{}", report.host.line());
-        eprintln!("from the signal until the other nodes say that it is dead: each of them, and the last");
+        eprintln!(
+            "from the signal until the other nodes say that it is dead: each of them, and the last; and until a killed"
+        );
+        eprintln!("process had ended, for its connections break then and not before");
     }
     judge(&report.deaths, &args.threshold)
 }
@@ -153,19 +160,21 @@ impl Cluster {
     }
 
     async fn measure(&mut self, how: How, deaths: u32, progress: &ProgressBar) -> Result<Figure, CliError> {
-        let (mut each, mut last) = (histogram(), histogram());
+        let (mut each, mut last, mut gone) = (histogram(), histogram(), histogram());
         for _ in 0..deaths {
-            let times = self.death(how).await?;
+            let Death { times, gone_us } = self.death(how).await?;
+            record(&mut gone, gone_us);
             times.iter().for_each(|us| record(&mut each, *us));
             record(&mut last, times.into_iter().max().unwrap_or(0));
             progress.inc(1);
         }
         let (nodes, times) = (self.crew.plan().nodes, deaths as usize);
-        Ok(Figure { nodes, how, times, each: Percentiles::of(&each), last: Percentiles::of(&last) })
+        let gone = (how == How::Killed).then(|| Percentiles::of(&gone));
+        Ok(Figure { nodes, how, times, each: Percentiles::of(&each), last: Percentiles::of(&last), gone })
     }
 
-    /// One dies and comes back: how long each of the others took, in µs.
-    async fn death(&mut self, how: How) -> Result<Vec<u64>, CliError> {
+    /// One dies and comes back.
+    async fn death(&mut self, how: How) -> Result<Death, CliError> {
         let quiet = Duration::from_millis(self.rng.below(QUIET_MS) as u64);
         let until = tokio::time::Instant::now() + quiet;
         while let Ok(heard) = tokio::time::timeout_at(until, self.crew.next(PATIENCE)).await {
@@ -177,6 +186,7 @@ impl Cluster {
             How::Killed => self.crew.kill(victim).await?,
             How::Stopped => self.crew.signal(victim, libc::SIGSTOP)?,
         }
+        let gone_us = machine_micros().saturating_sub(begun);
         let died = Mark::Died { node: name(victim) };
         let seen = self.said_by_all(victim, &died, BTreeMap::new()).await?;
         let mut back = BTreeMap::new();
@@ -186,7 +196,7 @@ impl Cluster {
             How::Stopped => self.crew.signal(victim, libc::SIGCONT)?,
         }
         self.said_by_all(victim, &alive, back).await?;
-        Ok(seen.into_values().map(|at| at.saturating_sub(begun)).collect())
+        Ok(Death { times: seen.into_values().map(|at| at.saturating_sub(begun)).collect(), gone_us })
     }
 
     /// Waits until all others have said so: when each did, by its place and the machine's clock in µs. Some `have` already.
@@ -215,6 +225,14 @@ impl Cluster {
     }
 }
 
+/// From the signal, in µs.
+struct Death {
+    /// Until each of the others said so.
+    times: Vec<u64>,
+    /// Until the process had ended, if it was killed.
+    gone_us: u64,
+}
+
 /// Who said something, by its place, and when.
 type Said = BTreeMap<usize, u64>;
 
@@ -231,7 +249,8 @@ fn rows(figures: &[Figure]) -> Rows {
     for figure in figures {
         let times = [figure.each, figure.last].map(|p| [p.p50_us, p.p99_us, p.max_us].map(duration_us));
         let counts = [figure.nodes.to_string(), figure.how.as_str().to_owned(), figure.times.to_string()];
-        rows.push(counts.into_iter().chain(times.into_iter().flatten()).collect());
+        let gone = figure.gone.map_or_else(|| "-".to_owned(), |gone| duration_us(gone.max_us));
+        rows.push(counts.into_iter().chain(times.into_iter().flatten()).chain([gone]).collect());
     }
     rows
 }
@@ -297,7 +316,7 @@ mod tests {
 
     fn figure(how: How, each_us: u64, last_us: u64) -> Figure {
         let of = |us| Percentiles { p50_us: us / 2, p90_us: us, p99_us: us, max_us: us };
-        Figure { nodes: 10, how, times: 3, each: of(each_us), last: of(last_us) }
+        Figure { nodes: 10, how, times: 3, each: of(each_us), last: of(last_us), gone: None }
     }
 
     #[test]
