@@ -186,6 +186,18 @@ impl Client {
         self.send(|addr| self.request(addr, Method::GET, path)).await
     }
 
+    /// Sends a body as it comes to the first address that answers.
+    ///
+    /// # Errors
+    /// See [`Client::send`].
+    pub async fn post_stream(&self, path: &str, body: reqwest::Body) -> Result<Response, CliError> {
+        // What has been sent is gone: who is there is found out first.
+        let found = self.send(|addr| self.request(addr, Method::GET, "/livez").timeout(CONNECT_PATIENCE)).await?;
+        let addr = found.url().authority().to_owned();
+        let response = self.request(&addr, Method::POST, path).body(body).send().await;
+        checked(response.map_err(|error| CliError::unreachable(unreachable(&addr, &error)))?).await
+    }
+
     /// Asks many addresses at once; those that do not answer in time are left out.
     pub async fn ask_all<T: DeserializeOwned>(&self, addrs: Vec<String>, path: &str, patience: Duration) -> Vec<T> {
         let asked = addrs.into_iter().map(|addr| async move { self.get_from(&addr, path, patience).await.ok() });

@@ -187,12 +187,15 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
 /// Runs a verb that asks nodes; Ctrl-C ends it.
 fn wait_for(verb: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         tokio::select! {
             done = verb => done,
             _ = tokio::signal::ctrl_c() => Err(CliError::silent(Kind::Interrupted)),
         }
-    })
+    });
+    // Standard input may be waited for by a thread of its own, and for ever.
+    runtime.shutdown_background();
+    done
 }
 
 fn report(error: &CliError) -> ExitCode {

@@ -8,3 +8,4 @@ mod harness;
 mod life;
 mod regions;
 mod stores;
+mod streams;

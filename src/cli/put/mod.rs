@@ -1,4 +1,7 @@
-//! `sensorctl put`: write a reading, and wait until it is as safe as asked for.
+//! `sensorctl put`: write a reading, and wait until it is as safe as asked for; or, with `--lines`, those of standard
+//! input as they come.
+
+mod lines;
 
 use std::time::Duration;
 
@@ -15,9 +18,10 @@ use crate::shell::http::model::{PushReading, PutReply};
 #[derive(Args)]
 pub struct PutArgs {
     /// The sensor, without a node: the node that is asked writes it as its own
-    channel: String,
+    #[arg(required_unless_present = "lines")]
+    channel: Option<String>,
     /// The value; left out with `--quality bad`, there is none
-    #[arg(allow_negative_numbers = true, value_parser = finite, required_unless_present = "quality")]
+    #[arg(allow_negative_numbers = true, value_parser = finite, required_unless_present_any = ["quality", "lines"])]
     value: Option<f64>,
     /// Unit of value and sigma
     #[arg(long)]
@@ -37,6 +41,10 @@ pub struct PutArgs {
     /// How long to wait for that, in seconds
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     timeout: f64,
+    /// Write what comes on standard input, each line as soon as it is whole: a JSON object with channel, value and, where
+    /// known, unit, sigma, quality, note and time
+    #[arg(long, conflicts_with_all = ["channel", "unit", "sigma", "quality", "note"])]
+    lines: bool,
 }
 
 /// A value or an uncertainty.
@@ -51,13 +59,18 @@ pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
     if !(0.0..=120.0).contains(&args.timeout) {
         return Err(CliError::usage(format!("--timeout {} is not between 0 and 120", args.timeout)));
     }
+    if args.lines {
+        return lines::run(cx, &asked(&args)).await;
+    }
     if args.value.is_none() && args.quality.as_deref() != Some("bad") {
         return Err(CliError::usage("a reading without a value must be of --quality bad"));
     }
     let client = cx.client()?;
     let timeout = Duration::from_secs_f64(args.timeout);
-    let path = format!("/v1/readings?ack={}&timeout_ms={}", encode(&args.ack), timeout.as_millis());
-    let PutArgs { channel, value, unit, sigma, quality, note, .. } = args;
+    let path = format!("/v1/readings?{}", asked(&args));
+    let PutArgs { channel: Some(channel), value, unit, sigma, quality, note, .. } = args else {
+        return Err(CliError::usage("say which channel"));
+    };
     let reading = PushReading { channel, value, unit, sigma, quality, note, time: None };
     let patience = timeout + Duration::from_secs(2);
     let reply: PutReply = client.command(Method::POST, &path, Some(&reading), patience).await?;
@@ -69,6 +82,11 @@ pub async fn run(cx: &Context, args: PutArgs) -> Result<(), CliError> {
         }
         rows
     })
+}
+
+/// Query of a write.
+fn asked(args: &PutArgs) -> String {
+    format!("ack={}&timeout_ms={}", encode(&args.ack), Duration::from_secs_f64(args.timeout).as_millis())
 }
 
 #[cfg(test)]

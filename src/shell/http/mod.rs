@@ -14,6 +14,7 @@ mod readings;
 mod rows;
 mod serve;
 mod status;
+mod stream;
 mod watch;
 
 use std::sync::{Arc, Mutex};
@@ -103,6 +104,9 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(whole))
+        // Its body ends when its sender likes.
+        .route("/v1/readings/stream", post(stream::push))
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
 }

@@ -232,6 +232,35 @@ pub struct PutReply {
     pub ack: String,
 }
 
+/// Last line of the answer to `POST /v1/readings/stream?ack=`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamReply {
+    /// `sensorctl/put-stream/v1`.
+    pub schema: String,
+    /// The node that wrote.
+    pub node: String,
+    /// What was acknowledged: `memory`, `disk`, `peers=K` or `checkpoint`.
+    pub ack: String,
+    /// Readings that were acknowledged.
+    pub taken: u64,
+    /// Lines that were not.
+    pub refused: u64,
+    /// Why nothing more was read.
+    pub ended: String,
+}
+
+/// A line before it: what was not taken, or not acknowledged in time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedLines {
+    /// The line, from 1.
+    pub line: u64,
+    /// The last of them, where they were refused together; those between that have an answer of their own have had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// Why.
+    pub error: String,
+}
+
 /// `GET /v1/checkpoints`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoints {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 
@@ -25,7 +26,7 @@ use crate::shell::http::{Api, checkpoints, forward, rows};
 const ACK_PATIENCE_MS: u64 = 10_000;
 const ACK_PATIENCE_MAX_MS: u64 = 120_000;
 /// Readings in one request.
-const BATCH_MAX: usize = 10_000;
+pub(super) const BATCH_MAX: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,7 +40,7 @@ pub(super) struct ListQuery {
 
 pub(super) async fn list(
     State(api): State<Api>,
-    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Readings>, Failure> {
     let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
     let pattern = parse_pattern(query.pattern.as_deref())?;
@@ -127,27 +128,43 @@ enum Pushed {
 
 pub(super) async fn push(
     State(api): State<Api>,
-    query: Result<Query<PushQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<PushQuery>, QueryRejection>,
     body: Bytes,
 ) -> Result<Json<PutReply>, Failure> {
-    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
-    let ack_text = query.ack.unwrap_or_else(|| "memory".to_owned());
-    let ack = parse_ack(&ack_text).map_err(Failure::bad_request)?;
+    let Acknowledged { ack, text, patience } = acknowledged(query)?;
     let mut readings = parse_readings(&body, api.node.clock().now().wall).map_err(Failure::bad_request)?;
     api.watcher.mark(&mut readings).await;
-    let patience = Duration::from_millis(query.timeout_ms.unwrap_or(ACK_PATIENCE_MS).min(ACK_PATIENCE_MAX_MS));
     match api.node.ask(Command::Put { readings, ack }, patience).await? {
         Reply::Put { stamps } => Ok(Json(PutReply {
             schema: "sensorctl/put/v1".into(),
             node: api.node.params().node.to_string(),
             stamps: stamps.iter().map(ToString::to_string).collect(),
-            ack: ack_text,
+            ack: text,
         })),
         Reply::Refused { why } => Err(why.into()),
         Reply::Redirect { .. } | Reply::Latest { .. } | Reply::Done => {
             unreachable!("a put is answered by stamps or refused")
         }
     }
+}
+
+/// How safe a write is to be, in the asker's words too, and how long it may wait for that.
+pub(super) struct Acknowledged {
+    pub ack: Ack,
+    pub text: String,
+    pub patience: Duration,
+}
+
+/// What a writer asks for.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn acknowledged(query: Result<Query<PushQuery>, QueryRejection>) -> Result<Acknowledged, Failure> {
+    let Query(query) = query.map_err(|error| Failure::bad_request(error.body_text()))?;
+    let text = query.ack.unwrap_or_else(|| "memory".to_owned());
+    let ack = parse_ack(&text).map_err(Failure::bad_request)?;
+    let patience = Duration::from_millis(query.timeout_ms.unwrap_or(ACK_PATIENCE_MS).min(ACK_PATIENCE_MAX_MS));
+    Ok(Acknowledged { ack, text, patience })
 }
 
 /// Reads `memory`, `disk`, `peers=K` or `checkpoint`.

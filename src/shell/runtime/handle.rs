@@ -39,19 +39,34 @@ pub struct NodeHandle {
     pub(super) params: Arc<Params>,
 }
 
+/// The node's answer to an [order](NodeHandle::order).
+///
+/// # Errors
+/// [`AskError`] if it has stopped or takes longer than `patience`.
+pub async fn answer(answered: oneshot::Receiver<Reply>, patience: Duration) -> Result<Reply, AskError> {
+    match tokio::time::timeout(patience, answered).await {
+        Ok(reply) => reply.map_err(|_| AskError::Stopped),
+        Err(_) => Err(AskError::TimedOut(patience)),
+    }
+}
+
 impl NodeHandle {
     /// Asks the node for something and waits for its answer.
     ///
     /// # Errors
     /// [`AskError`] if it has stopped or takes longer than `patience`.
     pub async fn ask(&self, command: Command, patience: Duration) -> Result<Reply, AskError> {
+        answer(self.order(command).await?, patience).await
+    }
+
+    /// Asks the node for something, after all that was asked before; [`answer`] waits for what it says.
+    ///
+    /// # Errors
+    /// [`AskError::Stopped`] if it has stopped.
+    pub async fn order(&self, command: Command) -> Result<oneshot::Receiver<Reply>, AskError> {
         let (answer, answered) = oneshot::channel();
-        let asked = self.inputs.send(Input::Ask { command, answer });
-        asked.await.map_err(|_| AskError::Stopped)?;
-        match tokio::time::timeout(patience, answered).await {
-            Ok(reply) => reply.map_err(|_| AskError::Stopped),
-            Err(_) => Err(AskError::TimedOut(patience)),
-        }
+        self.inputs.send(Input::Ask { command, answer }).await.map_err(|_| AskError::Stopped)?;
+        Ok(answered)
     }
 
     /// Looks at the node between two events. Keep it short: the node waits.

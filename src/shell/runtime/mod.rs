@@ -33,7 +33,7 @@ use crate::shell::storage::{Opened, WriteError};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle, Listener, MemoryNet, Sink};
 
-pub use handle::{AskError, NodeHandle};
+pub use handle::{AskError, NodeHandle, answer};
 use perform::Performer;
 
 /// Messages that may wait for the node: with those of a flood, each may be as long as a flush and take some milliseconds.

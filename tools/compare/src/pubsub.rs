@@ -22,8 +22,8 @@ pub struct PubSub {
     answers: bool,
     seen: Receiver<(u64, Instant)>,
     next: u64,
-    /// Where the writer connects anew for every round.
-    again: Option<String>,
+    /// Where the writer connects anew for every round, and what it says first.
+    again: Option<(String, Vec<u8>)>,
 }
 
 impl PubSub {
@@ -44,16 +44,17 @@ impl PubSub {
         Self { writer, request, answers, seen, next: 1, again: None }
     }
 
-    /// With a new connection to `addr` for the writer of every round.
-    pub fn reconnecting(self, addr: String) -> Self {
-        Self { again: Some(addr), ..self }
+    /// With a new connection to `addr` for the writer of every round, on which it says `greeting` first.
+    pub fn reconnecting(self, addr: String, greeting: &[u8]) -> Self {
+        Self { again: Some((addr, greeting.to_vec())), ..self }
     }
 
     /// Writes by the clock: µs from each write until the last reader had it.
     pub fn round(&mut self, effort: Effort) -> Result<Vec<u64>, String> {
-        if let Some(addr) = &self.again {
+        if let Some((addr, greeting)) = &self.again {
             self.writer = TcpStream::connect(addr).map_err(|error| error.to_string())?;
             let _ = self.writer.set_nodelay(true);
+            self.writer.write_all(greeting).map_err(|error| error.to_string())?;
         }
         let begun = Instant::now();
         let mut times = Vec::new();

@@ -1,9 +1,11 @@
 //! The systems: how each is started, written to and read from.
 
+use std::cell::{OnceCell, RefCell};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::Effort;
@@ -21,7 +23,8 @@ pub type Start = Box<dyn FnOnce(Effort) -> Result<Box<dyn System>, String>>;
 
 /// All of them, in the order of the table.
 pub fn all(sensorctl: &str) -> Vec<(&'static str, &'static str, Start)> {
-    let (one, two) = (sensorctl.to_owned(), sensorctl.to_owned());
+    let (one, ours) = (sensorctl.to_owned(), Rc::new(Ours::of(sensorctl)));
+    let streamed = ours.clone();
     vec![
         ("plain TCP", "write, until three receivers have read it", Box::new(|_| plain())),
         (
@@ -29,7 +32,16 @@ pub fn all(sensorctl: &str) -> Vec<(&'static str, &'static str, Start)> {
             "accepted at one of three processes, until the last holds it",
             Box::new(|_| bench(one)),
         ),
-        ("sensorctl, client to client", "HTTP POST, until watchers on all three have it", Box::new(|_| ours(two))),
+        (
+            "sensorctl, client to client",
+            "HTTP POST, until watchers on all three have it",
+            Box::new(move |_| ours.posting()),
+        ),
+        (
+            "sensorctl, client to client, a stream",
+            "a line of one HTTP POST, until watchers on all three have it",
+            Box::new(move |_| streamed.streaming()),
+        ),
         ("NATS", "publish, until three subscribers have it", Box::new(|_| nats())),
         ("Mosquitto, QoS 0", "publish, until three subscribers have it", Box::new(|_| mosquitto())),
         ("Serf, user event", "sent to one of three agents, until listeners on all have it", Box::new(|_| serf())),
@@ -206,46 +218,105 @@ fn bench(sensorctl: String) -> Result<Box<dyn System>, String> {
     Ok(Box::new(Bench(sensorctl)))
 }
 
-/// A cluster of three processes, written to and watched over HTTP.
-fn ours(sensorctl: String) -> Result<Box<dyn System>, String> {
-    let dir = std::env::temp_dir().join(format!("compare-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).map_err(words)?;
-    let apis = [free_port()?, free_port()?, free_port()?];
-    let mut config = "name = \"compare\"\n".to_owned();
-    for (i, api) in apis.iter().enumerate() {
-        let listen = free_port()?;
-        config += &format!("[[nodes]]\nid = \"n{i}\"\nlisten = \"127.0.0.1:{listen}\"\napi = \"127.0.0.1:{api}\"\n");
+/// A cluster of three processes, written to and watched over HTTP; started when it is first needed.
+struct Ours {
+    sensorctl: String,
+    started: OnceCell<Result<[u16; 3], String>>,
+    processes: RefCell<Processes>,
+}
+
+impl Ours {
+    fn of(sensorctl: &str) -> Self {
+        Self { sensorctl: sensorctl.to_owned(), started: OnceCell::new(), processes: RefCell::default() }
     }
-    let file = dir.join("compare.toml");
-    std::fs::write(&file, config).map_err(words)?;
-    let command = |args: &[&str]| {
-        let mut command = Command::new(&sensorctl);
-        command.args(args).env("SENSORCTL_HOME", &dir);
-        command
-    };
-    let started =
-        command(&["cluster", "start", "--detach", "--config", &file.display().to_string()]).output().map_err(words)?;
-    let stop = Some(command(&["cluster", "destroy", "--yes", "--name", "compare"]));
-    let processes = Processes { children: Vec::new(), dir: Some(dir), stop };
-    if !started.status.success() {
-        return Err(String::from_utf8_lossy(&started.stderr).trim().to_owned());
+
+    /// Ports of the three APIs.
+    fn apis(&self) -> Result<[u16; 3], String> {
+        self.started.get_or_init(|| self.start()).clone()
     }
-    let mut readers = Vec::new();
-    for api in apis {
-        let mut reader = connect(&format!("127.0.0.1:{api}"))?;
-        write!(reader, "GET /v1/watch?pattern=compare HTTP/1.1\r\nHost: n\r\n\r\n").map_err(words)?;
-        expect(&mut reader, b"\r\n\r\n")?;
-        readers.push(reader);
+
+    fn start(&self) -> Result<[u16; 3], String> {
+        let dir = std::env::temp_dir().join(format!("compare-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).map_err(words)?;
+        let apis = [free_port()?, free_port()?, free_port()?];
+        let mut config = "name = \"compare\"\n".to_owned();
+        for (i, api) in apis.iter().enumerate() {
+            let listen = free_port()?;
+            config +=
+                &format!("[[nodes]]\nid = \"n{i}\"\nlisten = \"127.0.0.1:{listen}\"\napi = \"127.0.0.1:{api}\"\n");
+        }
+        let file = dir.join("compare.toml");
+        std::fs::write(&file, config).map_err(words)?;
+        let command = |args: &[&str]| {
+            let mut command = Command::new(&self.sensorctl);
+            command.args(args).env("SENSORCTL_HOME", &dir);
+            command
+        };
+        let stop = Some(command(&["cluster", "destroy", "--yes", "--name", "compare"]));
+        let started = command(&["cluster", "start", "--detach", "--config", &file.display().to_string()])
+            .output()
+            .map_err(words)?;
+        *self.processes.borrow_mut() = Processes { children: Vec::new(), dir: Some(dir), stop };
+        if !started.status.success() {
+            return Err(String::from_utf8_lossy(&started.stderr).trim().to_owned());
+        }
+        Ok(apis)
     }
-    let addr = format!("127.0.0.1:{}", apis[0]);
-    let writer = connect(&addr)?;
-    let request = |number: u64, payload: usize| {
-        let body = format!("{{\"channel\":\"compare\",\"value\":{number},\"note\":\"{}\"}}", "x".repeat(payload));
-        format!("POST /v1/readings HTTP/1.1\r\nHost: n\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-    };
-    // The API ends connections that stay idle for ten seconds, as they do while others have their turn.
-    let pubsub = PubSub::new(writer, Box::new(request), true, readers, "\"value\":").reconnecting(addr);
-    Ok(Box::new(Between { pubsub, _processes: processes }))
+
+    fn watchers(apis: [u16; 3], channel: &str) -> Result<Vec<TcpStream>, String> {
+        let watcher = |api| {
+            let mut reader = connect(&format!("127.0.0.1:{api}"))?;
+            write!(reader, "GET /v1/watch?pattern={channel} HTTP/1.1\r\nHost: n\r\n\r\n").map_err(words)?;
+            expect(&mut reader, b"\r\n\r\n")?;
+            Ok(reader)
+        };
+        apis.into_iter().map(watcher).collect()
+    }
+
+    /// A request for each value.
+    fn posting(self: Rc<Self>) -> Result<Box<dyn System>, String> {
+        let apis = self.apis()?;
+        let readers = Self::watchers(apis, "posted")?;
+        let addr = format!("127.0.0.1:{}", apis[0]);
+        let request = |number: u64, payload: usize| {
+            let body = reading("posted", number, payload);
+            format!("POST /v1/readings HTTP/1.1\r\nHost: n\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .into_bytes()
+        };
+        let pubsub = PubSub::new(connect(&addr)?, Box::new(request), true, readers, "\"value\":");
+        // The API ends connections that stay idle for ten seconds, as they do while others have their turn.
+        Ok(Box::new(Shared { pubsub: pubsub.reconnecting(addr, b""), _ours: self }))
+    }
+
+    /// One request for all values of a round.
+    fn streaming(self: Rc<Self>) -> Result<Box<dyn System>, String> {
+        let apis = self.apis()?;
+        let readers = Self::watchers(apis, "streamed")?;
+        let addr = format!("127.0.0.1:{}", apis[0]);
+        let request = |number: u64, payload: usize| {
+            let line = reading("streamed", number, payload) + "\n";
+            format!("{:x}\r\n{line}\r\n", line.len()).into_bytes()
+        };
+        let pubsub = PubSub::new(connect(&addr)?, Box::new(request), false, readers, "\"value\":");
+        let head = b"POST /v1/readings/stream HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n";
+        Ok(Box::new(Shared { pubsub: pubsub.reconnecting(addr, head), _ours: self }))
+    }
+}
+
+fn reading(channel: &str, number: u64, payload: usize) -> String {
+    format!("{{\"channel\":\"{channel}\",\"value\":{number},\"note\":\"{}\"}}", "x".repeat(payload))
+}
+
+/// A writer and readers of a cluster that others use as well.
+struct Shared {
+    pubsub: PubSub,
+    _ours: Rc<Ours>,
+}
+
+impl System for Shared {
+    fn round(&mut self, effort: Effort) -> Result<Vec<u64>, String> {
+        self.pubsub.round(effort)
+    }
 }
 
 fn nats() -> Result<Box<dyn System>, String> {
