@@ -219,3 +219,18 @@ impl Params {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_hundreds_on_a_machine_takes_as_many_times_longer() {
+        let usual = LivenessParams::default();
+        assert_eq!(LivenessParams::of_crowd(2 * CROWD - 1), usual);
+        let many = LivenessParams::of_crowd(9 * CROWD);
+        assert_eq!(many.keepalive_interval, usual.keepalive_interval * 9);
+        assert_eq!(many.silence_max, usual.silence_max * 9);
+        assert_eq!(many.suspicion_timeout, usual.suspicion_timeout * 9);
+    }
+}

@@ -52,3 +52,21 @@ impl Writes {
         self.unanswered.front().map_or(Duration::ZERO, |(_, asked)| now.since(*asked))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::rng::Rng;
+    use crate::core::time::{Now, Wall};
+
+    #[test]
+    fn unanswered_writes_up_to_each_are_counted() {
+        let (mut writes, mut rng, mut fx) = (Writes::default(), Rng::new(1), Vec::new());
+        let now = Now { mono: Mono::ZERO, wall: Wall::from_millis(1) };
+        let mut cx = Cx { now, rng: &mut rng, fx: &mut fx };
+        let asked = [(); 3].map(|()| writes.write(&mut cx, Vec::new()));
+        assert_eq!(asked.map(|seq| writes.ahead(seq)), [1, 2, 3]);
+        writes.on_persisted(asked[1]);
+        assert_eq!(asked.map(|seq| writes.ahead(seq)), [0, 0, 1]);
+    }
+}

@@ -682,6 +682,27 @@ fn an_answer_of_an_earlier_term_confirms_no_read() {
 }
 
 #[test]
+fn nothing_is_read_from_a_leader_that_has_committed_nothing_in_its_term() {
+    let mut desk = Desk::new('a', "abc");
+    desk.lead('b');
+    desk.with(|group, cx, _, _| group.read_latest(cx, RequestId(7)));
+    let confirmed = |desk: &mut Desk| {
+        let beat = |fact: &Fact| match fact {
+            Fact::Ask { message: Message::Heartbeat(beat), .. } => Some(beat.round),
+            _ => None,
+        };
+        let round = desk.facts.iter().rev().find_map(beat).unwrap_or(Round(0));
+        let (group, term) = (desk.group.id().clone(), desk.group.hard().term);
+        let ack = HeartbeatAck { group, term, round, voter: voter('b'), holds: None };
+        desk.with(|group, cx, writes, _| group.on_heartbeat_ack(cx, writes, &ack));
+        desk.facts.iter().any(|fact| matches!(fact, Fact::ReadReady { .. }))
+    };
+    assert!(!confirmed(&mut desk), "what was committed before it may not have come to it");
+    desk.accepted_by("b");
+    assert!(confirmed(&mut desk), "the same read, once a document of its own is committed");
+}
+
+#[test]
 fn whoever_does_not_vote_in_its_region_neither_campaigns_nor_leads_on() {
     let mut observer = Desk::new('z', "abc");
     observer.time_out();
@@ -766,4 +787,83 @@ fn who_was_taken_out_by_what_it_has_never_accepted_votes_no_more() {
     gone.facts.clear();
     gone.time_out();
     assert!(gone.sent().is_empty(), "nor does it ask for votes");
+}
+
+#[test]
+fn a_document_is_awaited_from_when_it_is_asked_for_until_it_is_here() {
+    let mut leader = Desk::new('b', "abc");
+    leader.lead('c');
+    leader.accepted_by("c");
+    leader.propose();
+    leader.accepted_by("c");
+    let (newer, committed) = (leader.group.hard().accepted, leader.group.hard().committed.unwrap());
+    assert_eq!(newer.hash, committed.hash);
+    let (mut refused, mut follower, from) = (Desk::new('a', "abc"), Desk::new('a', "abc"), voter('b').node);
+    refused.time_out();
+    refused.vote('c', true, false, Some(Refusal::Behind), newer);
+    follower.with(|group, cx, writes, shelf| group.learn(cx, writes, shelf, committed, &from));
+    let awaits = |desk: &Desk| [newer.hash, Hash::of(b"another")].map(|hash| desk.group.awaits(&hash));
+    for mut desk in [refused, follower] {
+        assert_eq!(awaits(&desk), [true, false]);
+        desk.shelf.0.extend(leader.shelf.0.iter().cloned());
+        desk.with(|group, cx, writes, shelf| group.on_content(cx, writes, shelf, &from));
+        assert_eq!(awaits(&desk), [false, false]);
+    }
+}
+
+/// Nodes by their letters, documents by how their hashes begin.
+struct Letters;
+
+impl Names for Letters {
+    fn node(&self, node: &NodeId) -> u8 {
+        node.as_str().as_bytes()[0] - b'a'
+    }
+
+    fn document(&self, hash: &Hash) -> u32 {
+        hash.as_bytes().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+}
+
+fn portrait(group: &Group, writes: &Writes) -> (Vec<Word>, Vec<Vec<Word>>) {
+    let names = Letters;
+    let mut pen = Pen::new(&names);
+    group.portray(writes, &mut pen);
+    (pen.words, pen.bag)
+}
+
+#[test]
+fn what_is_committed_is_seen_in_a_portrait() {
+    let mut desk = Desk::new('a', "abc");
+    let genesis = desk.group.hard().accepted;
+    let mut heard = |committed: Option<Position>| {
+        let (group, leader) = (desk.group.id().clone(), voter('b').node);
+        let beat = Heartbeat { group, term: Term(1), leader, round: Round(1), committed };
+        desk.with(|group, cx, writes, shelf| group.on_heartbeat(cx, writes, shelf, &beat));
+        (desk.group.hard().committed, portrait(&desk.group, &desk.writes))
+    };
+    let (none, before) = heard(None);
+    assert_eq!(heard(None), (none, before.clone()), "nothing has happened");
+    let (committed, after) = heard(Some(Position { index: genesis.index, hash: genesis.hash }));
+    assert!(none.is_none() && committed.is_some());
+    assert_ne!(after, before);
+}
+
+#[test]
+fn what_waits_for_the_disk_is_seen_in_a_portrait_once() {
+    let asked_by = |candidates: &str| {
+        let (mut desk, mut seen) = (Desk::new('a', "abc"), None);
+        let (id, accepted) = (desk.group.id().clone(), desk.group.hard().accepted);
+        desk.with(|group, cx, writes, _| {
+            for candidate in candidates.chars().map(voter) {
+                let request = ElectionRequest { group: id.clone(), term: Term(1), candidate, accepted, pre: false };
+                group.on_election_request(cx, writes, &request);
+            }
+            seen = Some(portrait(group, writes));
+        });
+        seen.unwrap()
+    };
+    let (one, two) = (asked_by("b"), asked_by("bc"));
+    assert_eq!(one.0, two.0, "its vote is given to the first");
+    assert_ne!(one.1, two.1, "only the second waits for a refusal");
+    assert_eq!(asked_by("bb"), one, "what is said twice is said");
 }

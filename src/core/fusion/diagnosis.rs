@@ -611,4 +611,19 @@ mod tests {
             assert_eq!(play([0.5, -0.4], 60), None, "{drift_after_ms}");
         }
     }
+
+    /// Five claimed uncertainties, which are 1, from the middle of the last five, which is 20, and from the last.
+    #[test]
+    fn a_leap_is_farther_from_both_the_middle_and_the_last() {
+        for (last, leap, found) in [
+            (19.9, 21.0, None),
+            (19.9, 21.001, Some(Fault::Spike)),
+            (20.5, 21.5, None),
+            (20.5, 21.501, Some(Fault::Spike)),
+        ] {
+            let mut told = Told::usual(LIMITS, 20.0);
+            assert_eq!(told.says(last, None), None);
+            assert_eq!(told.says(leap, None), found, "{leap} after {last}");
+        }
+    }
 }

@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn location_and_inflation_are_the_same_in_any_unit_and_direction() {
         assert_eq!(birge_ratio(&data(&[1.0, 3.0], 1.0), 1.0), 2.0);
-        for (sign, sigma) in [(1.0, 1.0), (-1.0, 1.0), (1.0, 0.1), (1.0, 100.0)] {
+        for (sign, sigma) in [(1.0, 1.0), (-1.0, 1.0), (1.0, 0.1), (1.0, 100.0), (1.0, 1e-6), (1.0, 1e10)] {
             let (center, _) = huber(&data(&[0.0, 0.0, 0.0, 0.0, 10.0 * sign * sigma], sigma), 0.0, 1.0);
             assert!((center / (sign * sigma) - HUBER_C / 4.0).abs() < 1e-6, "{sign} {sigma}: {center}");
         }

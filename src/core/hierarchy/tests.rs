@@ -543,3 +543,37 @@ fn a_regions_only_voter_stays_until_another_is_there() {
         assert_eq!(leader.top.group().voters().regions()[&region(4)], now);
     }
 }
+
+#[test]
+fn questions_that_pass_through_a_node_and_ways_back_are_counted() {
+    let mut leader = Leader::new(3);
+    let (me, near, first, second) = (voter(0, 0), voter(0, 1), voter(1, 0), voter(2, 0));
+    let (now, accepted) = (leader.now, leader.top.group().hard().accepted);
+    assert_eq!(leader.top.under_way(), 0);
+    for (asker, under_way) in [(&first, 2), (&second, 4)] {
+        let candidate = asker.clone();
+        let question = ElectionRequest { group: GroupId::Top, term: Term(9), candidate, accepted, pre: true };
+        let message = Carried::new(Message::ElectionRequest(question));
+        let to = vec![me.node.clone(), near.node.clone()];
+        let relay = Relay { asker: asker.node.clone(), seq: 1, to, message };
+        assert!(leader.top.on_relay(now, asker, &relay, &|_| true).is_some());
+        assert_eq!(leader.top.under_way(), under_way);
+    }
+    let vote = |by: &Voter| {
+        Message::ElectionVote(ElectionVote {
+            group: GroupId::Top,
+            term: Term(9),
+            voter: by.clone(),
+            pre: true,
+            granted: true,
+            reason: None,
+            accepted,
+        })
+    };
+    leader.top.answer(first.node.clone(), vote(&me));
+    assert_eq!(leader.top.under_way(), 4, "the other has yet to answer");
+    let answers = vec![Carried::new(vote(&near))];
+    let answer = RelayAnswer { asker: first.node, seq: 1, region: region(0), region_term: Term(1), answers };
+    assert!(leader.top.on_relay_answer(now, &near, answer).is_empty(), "it is not for us");
+    assert_eq!(leader.top.under_way(), 3, "the way back stays");
+}

@@ -804,3 +804,14 @@ fn what_a_node_holds_is_shown_and_counted() {
     assert_eq!(footprint.entries, view.entries);
     assert!(footprint.links >= 2 && footprint.members >= 2 && footprint.documents >= 2, "{footprint:?}");
 }
+
+#[test]
+fn a_node_shows_itself_alive_and_others_as_it_takes_them() {
+    let mut world = World::new(&THREE);
+    let shown = |w: &World| -> Vec<Liveness> {
+        w.nodes["gw-1"].view(w.now).members.iter().map(|member| member.liveness).collect()
+    };
+    world.run_until(SECONDS(20), |w| w.committed("gw-1") >= Some(Index(1)) && shown(w) == [Liveness::Alive; 3]);
+    world.kill("gw-3");
+    world.run_until(SECONDS(20), |w| shown(w) == [Liveness::Alive, Liveness::Alive, Liveness::Dead]);
+}

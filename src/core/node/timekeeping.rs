@@ -237,3 +237,26 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::id::RegionId;
+
+    #[test]
+    fn the_median_is_of_what_each_neighbour_has_told_last() {
+        let name = |text: &str| NodeId::new(text).unwrap();
+        let params = Params::new("lab", name("me"), RegionId::new("main").unwrap(), "me".into());
+        let mut time = Timekeeper::recover(&params, Hlc::ZERO);
+        let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1_700_000_000_000) };
+        assert_eq!(time.median(now), None);
+        for (node, offset_ms) in [("a", 100), ("b", 500), ("c", -300), ("d", 900), ("e", 40)] {
+            time.set_offset(now, name(node), offset_ms);
+        }
+        assert_eq!(time.median(now), Some(100));
+        time.forget_offset(&name("d"));
+        assert_eq!(time.median(now), Some(40), "of two in the middle the nearer");
+        time.set_offset(now, name("e"), 700);
+        assert_eq!(time.median(now), Some(100));
+    }
+}

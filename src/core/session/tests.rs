@@ -28,7 +28,11 @@ impl World {
     }
 
     fn with(&mut self, act: impl FnOnce(&mut Sessions, &mut Cx<'_>)) {
-        let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1) };
+        self.with_at(0, act);
+    }
+
+    fn with_at(&mut self, ms: u64, act: impl FnOnce(&mut Sessions, &mut Cx<'_>)) {
+        let now = Now { mono: Mono::from_micros(1) + Duration::from_millis(ms), wall: Wall::from_millis(1) };
         let mut rng = Rng::new(1);
         act(&mut self.sessions, &mut Cx { now, rng: &mut rng, fx: &mut self.fx });
     }
@@ -193,4 +197,27 @@ fn why_a_peer_refuses_us_is_kept_until_one_accepts_and_a_copy_stops() {
     assert_eq!((heard("b"), heard("c")), (Some(Mono::from_micros(1)), None));
     world.with(|sessions, cx| sessions.on_error(cx, LinkId(1), &error(ErrorCode::Duplicate)));
     assert!(stops(&world.fx));
+}
+
+#[test]
+fn a_known_link_is_greeted_every_two_seconds_and_closed_after_seven_without_a_word() {
+    let mut world = World::new("a", &["a", "b", "c"], None);
+    let hello = world.hello("b", None);
+    world.meet(1, true, &hello);
+    // How often HELLO is said, and how many links are closed.
+    let due = |world: &mut World, ms: u64| {
+        world.fx.clear();
+        world.with_at(ms, |sessions, cx| sessions.on_deadline(cx));
+        let greets = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Hello(_), .. });
+        (world.fx.iter().filter(greets).count(), hangups(&world.fx).len())
+    };
+    for (ms, done) in [(1_999, (0, 0)), (2_000, (1, 0)), (3_999, (0, 0)), (4_000, (1, 0)), (6_000, (1, 0))] {
+        assert_eq!(due(&mut world, ms), done, "{ms}");
+    }
+    world.with_at(6_500, |sessions, cx| assert!(!sessions.on_frame(cx, LinkId(1)), "it is not in use"));
+    for (ms, done) in [(7_000, (0, 0)), (8_000, (1, 0)), (10_000, (1, 0)), (12_000, (1, 0)), (13_499, (0, 0))] {
+        assert_eq!(due(&mut world, ms), done, "{ms}");
+    }
+    assert_eq!(due(&mut world, 13_500), (0, 1));
+    assert_eq!(world.sessions.deadline(), Mono::NEVER);
 }

@@ -47,10 +47,15 @@ mod tests {
     use crate::core::id::RegionId;
 
     fn founders(n: usize) -> (Founders, Vec<NodeId>) {
+        founders_with(n, 2)
+    }
+
+    fn founders_with(n: usize, cross_links: usize) -> (Founders, Vec<NodeId>) {
         let all: Vec<NodeId> = (0..n).map(|n| NodeId::new(&format!("gw-{n}")).unwrap()).collect();
         let region = RegionId::new("eu").unwrap();
         let mut params = Params::new("lab", all[0].clone(), region.clone(), "a:1".into());
         params.initial_voters.insert(region, all.clone());
+        params.gossip.cross_links = cross_links;
         (Founders::new(&params), all)
     }
 
@@ -74,5 +79,15 @@ mod tests {
         let (founders, all) = founders(300);
         let later = NodeId::new("later").unwrap();
         assert!(all.iter().all(|one| founders.stays(one, &later) && founders.stays(&later, one)));
+    }
+
+    #[test]
+    fn twice_as_many_stay_on_average_as_links_to_other_regions_are_wanted() {
+        for cross_links in [1, 6] {
+            let (founders, all) = founders_with(300, cross_links);
+            let stay = |one: &NodeId| all.iter().filter(|other| *other != one && founders.stays(one, other)).count();
+            let mean = all.iter().map(stay).sum::<usize>() as f64 / 300.0;
+            assert!((mean - (2 * cross_links) as f64).abs() < 0.5, "{cross_links}: {mean}");
+        }
     }
 }

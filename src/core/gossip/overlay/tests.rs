@@ -448,3 +448,19 @@ fn a_neighbour_takes_the_place_of_somebody_who_is_none() {
     assert_eq!(kept.len(), last_seen::KEPT);
     assert!(kept.contains(&name("n0")) && kept.contains(&name(&format!("n{}", last_seen::KEPT + 3))), "{kept:?}");
 }
+
+#[test]
+fn a_neighbour_of_our_own_region_takes_the_place_of_one_from_abroad_and_nobody_elses() {
+    let is_kept = |others: &str, last: &str| {
+        let mut world = World::new(0);
+        for n in 0..last_seen::KEPT {
+            world.up_in(&format!("n{n}"), false, others);
+        }
+        world.up_in("last", false, last);
+        let kept = kept(&mut world);
+        assert_eq!(kept.len(), last_seen::KEPT);
+        kept.contains(&name("last"))
+    };
+    assert!(is_kept("far", "main"));
+    assert!(!is_kept("far", "far") && !is_kept("main", "main") && !is_kept("main", "far"));
+}

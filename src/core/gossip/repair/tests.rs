@@ -508,3 +508,29 @@ fn a_filter_takes_a_quarter_of_a_frame_at_most() {
         assert_eq!((bytes(1 << 20), bytes(1 << 10)), (3_000, 256));
     });
 }
+
+#[test]
+fn chunks_are_as_long_as_they_should_be_whatever_the_names_of_origins() {
+    for letters in [1, 64] {
+        let mut pair = Pair::main();
+        let origin = NodeId::new(&"n".repeat(letters)).unwrap();
+        let named = |n: usize| {
+            let channel = Channel::new(&format!("sensor/{n}")).unwrap();
+            KeyedEntry { origin: origin.clone(), channel, ..entry(n, LONG_AGO, Scope::Global) }
+        };
+        pair.put(&[1], (0..5_000).map(named));
+        pair.repair();
+        assert!(pair.is_equal());
+        let frames = pair.sent.iter().filter_map(|(_, message)| match message {
+            Message::StateUpdate(update) if update.more => {
+                let mut bytes = Vec::new();
+                message.encode(&mut bytes);
+                Some(bytes.len())
+            }
+            _ => None,
+        });
+        let frames: Vec<usize> = frames.collect();
+        let enough = CHUNK_BYTES * 3 / 4..CHUNK_BYTES * 3 / 2;
+        assert!(frames.len() > 3 && frames.iter().all(|bytes| enough.contains(bytes)), "{frames:?}");
+    }
+}

@@ -144,6 +144,29 @@ fn a_ledger_that_was_filled_half_way_down_at_a_crash_is_filled_after_it() {
 }
 
 #[test]
+fn an_observers_ledger_that_a_crash_left_with_a_hole_is_filled_after_it() {
+    let mut world = World::new(&THREE);
+    world.start("gw-4", &THREE, 4);
+    let held = |w: &World| -> BTreeSet<u64> {
+        let at = |record: &Record| if let Record::Committed(_, at) = record { Some(at.index.get()) } else { None };
+        w.disks.get("gw-4").into_iter().flatten().filter_map(at).collect()
+    };
+    world.run_until(SECONDS(60), |w| (0..=4).all(|index| held(w).contains(&index)));
+    assert_eq!(world.nodes["gw-4"].group().map(Group::is_voter), Some(false));
+    world.kill("gw-4");
+    let lost = 1..=2;
+    world.disks.get_mut("gw-4").unwrap().retain(|record| match record {
+        Record::Committed(_, at) => !lost.contains(&at.index.get()),
+        Record::Document(document) => !lost.contains(&document.header().index.get()),
+        _ => true,
+    });
+    // It is the fourth in the list, as its store is.
+    let all = THREE.iter().chain(&["gw-4"]).map(|node| name(node)).collect();
+    world.restart_in("gw-4", "main", &BTreeMap::from([(RegionId::new("main").unwrap(), all)]));
+    world.run_until(SECONDS(20), |w| lost.clone().all(|index| held(w).contains(&index)));
+}
+
+#[test]
 fn what_one_says_that_leads_outlives_its_age_however_short_that_is() {
     let main = RegionId::new("main").unwrap();
     let mut params = Params::new("lab", name("gw-1"), main.clone(), "gw-1".into());

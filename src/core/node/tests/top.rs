@@ -4,6 +4,7 @@
 use super::*;
 use crate::core::hard_state::Position;
 use crate::core::id::Channel;
+use crate::core::message::exchange::SensorUpdate;
 use crate::core::message::relay::Relay;
 use crate::core::state::store::Share;
 use crate::core::view::Role;
@@ -560,4 +561,70 @@ fn who_does_not_vote_asks_no_suspect_of_another_region_itself() {
     world.run_until(SECONDS(20), |w| sees(w, "b4") == Some(Liveness::Dead));
     let dialed = |by: &str| world.dialed.iter().any(|(node, whom)| node.starts_with(by) && *whom == victim);
     assert!(dialed("b") && !dialed("b4"), "{:?}", world.dialed);
+}
+
+/// What a member of this region, whom nobody can reach, says of itself, and somebody's doubt of it.
+fn doubted(suspect: &str, home: &str, now: Wall) -> Message {
+    let (stamp, store, version) = (Hlc::new(now, 0), StoreId(9), "test".to_owned());
+    let info = system::NodeInfo {
+        addr: suspect.into(),
+        api: None,
+        region: region(home),
+        store,
+        start: stamp,
+        version,
+        left: false,
+    };
+    let of = |origin: &str, channel: Channel, value: Value| {
+        let entry = Entry { value, stamp, scope: Scope::Global };
+        KeyedEntry::new(&Key::new(name(origin), channel), &entry)
+    };
+    let doubt = Value::of(&system::Suspicion { of: stamp, refused: false });
+    let entries = vec![
+        of(suspect, system::node_channel(), Value::of(&info)),
+        of("doubter", system::suspect_channel(&name(suspect)), doubt),
+    ];
+    Message::SensorUpdate(SensorUpdate { entries })
+}
+
+#[test]
+fn a_suspect_is_asked_by_everybody_of_its_own_region_and_by_those_who_vote_in_others() {
+    let mut world = World::new(&THREE);
+    world.start("gw-4", &THREE, 4);
+    let link = |w: &World, node: &str| w.nodes[node].sessions.link_of(&name("gw-2"));
+    world.run_until(SECONDS(20), |w| {
+        w.committed("gw-1") >= Some(Index(1)) && link(w, "gw-1").is_some() && link(w, "gw-4").is_some()
+    });
+    // What each is told it does not tell the others.
+    world.tamper = Box::new(|_, _, message| match message {
+        Message::SensorUpdate(_) | Message::StateUpdate(_) => None,
+        message => Some(message),
+    });
+    world.dialed.clear();
+    let told =
+        [("gw-1", "near-1", "main"), ("gw-1", "far-1", "far"), ("gw-4", "near-4", "main"), ("gw-4", "far-4", "far")];
+    for (node, suspect, home) in told {
+        let (link, message) = (link(&world, node).unwrap(), Box::new(doubted(suspect, home, world.now.wall)));
+        world.queue.push_back((node.to_owned(), Event::Received { link, message }));
+        world.drain();
+        assert_eq!(world.nodes[node].life_of(&name(suspect)), Some(Liveness::Suspect));
+    }
+    // Half the time that a suspect has is over, and the whole is not.
+    let later = world.now.mono + SECONDS(2);
+    world.run_until(SECONDS(3), |w| w.now.mono >= later);
+    let asked = told.map(|(node, suspect, _)| world.dialed.contains(&(node.to_owned(), suspect.to_owned())));
+    assert_eq!(asked, [true, true, true, false], "{:?}", world.dialed);
+}
+
+#[test]
+fn voters_of_every_region_are_shown_as_voters_and_observers_are_not() {
+    let (mut world, voters) = three_by_three();
+    world.run_until_named(&["a", "b", "c"]);
+    world.start_in("b4", "b", &voters, 99);
+    let shown = |w: &World, votes: bool| -> Vec<NodeId> {
+        let members = w.nodes["a1"].view(w.now).members;
+        members.into_iter().filter(|member| member.voter == votes).map(|member| member.node).collect()
+    };
+    let all: Vec<NodeId> = voters.values().flatten().cloned().collect();
+    world.run_until(SECONDS(20), |w| shown(w, true) == all && shown(w, false) == [name("b4")]);
 }
