@@ -6,8 +6,8 @@
 //! In a region of at most `overlay_degree` other nodes everyone is linked to everyone. In a larger one a node picks
 //! half of its neighbours at random and accepts the other half: a random graph, in which every loss is made good by
 //! a new random pick ([`degree`]). Pinned links come on top, and the dead are tried again one at a time, whatever
-//! their number ([`reach`]). Of the links by which the cluster was founded few stay ([`founders`]). Who comes back when every bootstrap peer is elsewhere tries where members were
-//! [`last_seen`], as far as they are [`untold`].
+//! their number ([`reach`]). Of the links by which the cluster was founded few stay ([`founders`]). Who comes back when
+//! every bootstrap peer is elsewhere tries where members were [`last_seen`], as far as they are [`untold`].
 //!
 //! Invariants: a node gives up neither a pinned link nor its only one; dials under way are bounded by what is
 //! wanted; nothing here looks at all members.
