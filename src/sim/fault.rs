@@ -103,6 +103,9 @@ faults! {
     RegionLoss = "region_loss",
     /// The leader of a region, or of the top, dies: per second.
     LeaderCrash = "leader_crash",
+    /// A process that died is taken apart slowly: its port takes connections for up to 30 ms after the others broke, and
+    /// drops them: probability per death.
+    Linger = "linger",
 }
 
 impl Fault {
@@ -119,6 +122,7 @@ impl Fault {
         !matches!(
             self,
             Self::CrashMidStep
+                | Self::Linger
                 | Self::Loss
                 | Self::Duplicate
                 | Self::Reorder

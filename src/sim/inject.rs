@@ -30,6 +30,8 @@ pub(crate) enum Undo {
 
 /// Nodes that may join beyond those of the beginning.
 const JOINERS_MAX: usize = 3;
+/// How long the port of a process that died may take connections at most.
+const LINGER_MAX_US: usize = 30_000;
 
 impl Cluster {
     /// Draws when each fault strikes first.
@@ -234,6 +236,7 @@ impl Cluster {
                 rng.pick(&leaders).copied().is_some_and(|leader| self.crash_for_a_while(leader, true))
             }
             Fault::CrashMidStep
+            | Fault::Linger
             | Fault::Loss
             | Fault::Duplicate
             | Fault::Reorder
@@ -304,6 +307,17 @@ impl Cluster {
         }
         let rng = &mut self.fault_rng[Fault::CrashMidStep as usize];
         rng.chance(p).then(|| rng.below(effects))
+    }
+
+    /// Until when the port of a process that dies now takes connections all the same.
+    pub(crate) fn draw_linger(&mut self) -> u64 {
+        let (p, now) = (self.plan.rates[Fault::Linger], self.queue.now());
+        let rng = &mut self.fault_rng[Fault::Linger as usize];
+        if p == 0.0 || !rng.chance(p) {
+            return now;
+        }
+        self.injected[Fault::Linger] += 1;
+        now + rng.below(LINGER_MAX_US) as u64
     }
 
     /// Ends a process and has it started again some time later; false if it did not run.

@@ -108,8 +108,8 @@ impl Gossip {
     }
 
     /// A connection is gone.
-    pub fn on_disconnected(&mut self, link: LinkId) {
-        self.overlay.on_disconnected(link);
+    pub fn on_disconnected(&mut self, now: Mono, link: LinkId) {
+        self.overlay.on_disconnected(now, link);
     }
 
     /// A dial failed: the member whose address it is, if it is one's, and since when it was under way.

@@ -69,7 +69,7 @@ impl Node {
 
     pub(super) fn on_link_down(&mut self, cx: &mut Cx<'_>, link: LinkId) {
         self.sessions.on_link_down(cx, link);
-        self.gossip.on_disconnected(link);
+        self.gossip.on_disconnected(cx.now.mono, link);
     }
 
     pub(super) fn on_link_made(&mut self, cx: &mut Cx<'_>, link: LinkId, dialed: Option<Addr>) {

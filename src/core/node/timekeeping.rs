@@ -258,5 +258,8 @@ mod tests {
         assert_eq!(time.median(now), Some(40), "of two in the middle the nearer");
         time.set_offset(now, name("e"), 700);
         assert_eq!(time.median(now), Some(100));
+        time.set_offset(now, name("c"), 60);
+        time.set_offset(now, name("d"), 20);
+        assert_eq!(time.median(now), Some(100), "of five the third, though others are nearer to us");
     }
 }

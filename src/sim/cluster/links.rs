@@ -20,10 +20,15 @@ impl Cluster {
             return self.queue.after(patience, What::DialFailed { member: m, life, addr, refused: false });
         }
         let round_trip = self.net.latency(m, to) + self.net.latency(to, m);
-        if self.members[to].node.is_none() {
+        if self.is_refusing(to) {
             return self.queue.after(round_trip, What::DialFailed { member: m, life, addr, refused: true });
         }
         self.queue.after(round_trip, What::Connect { from: m, life, to });
+    }
+
+    /// True if nobody listens there.
+    fn is_refusing(&self, m: usize) -> bool {
+        self.members[m].node.is_none() && self.members[m].lingers_until <= self.queue.now()
     }
 
     pub(super) fn on_connect(&mut self, from: usize, life: u32, to: usize) {
@@ -31,7 +36,7 @@ impl Cluster {
             return;
         }
         let addr = self.members[to].addr.clone();
-        let refused = self.members[to].node.is_none();
+        let refused = self.is_refusing(to);
         if refused || self.net.is_blocked(from, to) || self.net.is_blocked(to, from) {
             return self.step(from, Event::DialFailed { addr, refused });
         }

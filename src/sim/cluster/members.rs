@@ -42,6 +42,8 @@ pub(crate) struct Member {
     pub(super) spins: (u64, u32),
     pub(super) next_link: u64,
     pub dials_fail_until: u64,
+    /// Until then the port of the process that died last takes connections, and drops them.
+    pub lingers_until: u64,
     pub mad_until: u64,
     /// It left, or its run is over: nothing starts it again but a rejoin.
     pub gone: bool,
@@ -108,6 +110,7 @@ impl Cluster {
             spins: (0, 0),
             next_link: 0,
             dials_fail_until: 0,
+            lingers_until: 0,
             mad_until: 0,
             gone: false,
             channels,
@@ -235,6 +238,7 @@ impl Cluster {
         });
         self.members[m].wake_at = u64::MAX;
         self.members[m].died = at;
+        self.members[m].lingers_until = if fin { self.draw_linger() } else { at };
         self.expect_death_seen(m);
         self.net.process_died(&mut self.queue, m, fin);
         self.break_on(verdict);

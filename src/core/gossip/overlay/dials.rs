@@ -26,6 +26,8 @@ struct Dial {
     node: Option<NodeId>,
     since: Mono,
     link: Option<LinkId>,
+    /// How often that neighbour has been dialed before, if it is one whose link broke.
+    lost: Option<usize>,
 }
 
 /// When somebody is dialed again.
@@ -43,7 +45,14 @@ impl Dials {
 
     /// Dials an address, at which `node` is thought to be.
     pub fn dial(&mut self, cx: &mut Cx<'_>, addr: Addr, node: Option<NodeId>) {
-        self.all.insert(addr.clone(), Dial { node, since: cx.now.mono, link: None });
+        self.all.insert(addr.clone(), Dial { node, since: cx.now.mono, link: None, lost: None });
+        cx.fx.push(Effect::Dial { addr });
+    }
+
+    /// Dials a neighbour whose link broke, after so many tries.
+    pub fn dial_lost(&mut self, cx: &mut Cx<'_>, addr: Addr, node: NodeId, tries: usize) {
+        let since = cx.now.mono;
+        self.all.insert(addr.clone(), Dial { node: Some(node), since, link: None, lost: Some(tries) });
         cx.fx.push(Effect::Dial { addr });
     }
 
@@ -54,9 +63,11 @@ impl Dials {
         }
     }
 
-    /// A connection is gone.
-    pub fn on_disconnected(&mut self, link: LinkId) {
-        self.all.retain(|_, dial| dial.link != Some(link));
+    /// A connection is gone: to which lost neighbour it was dialed, and after how many tries, if it was.
+    pub fn on_disconnected(&mut self, link: LinkId) -> Option<(NodeId, usize)> {
+        let addr = self.all.iter().find(|(_, dial)| dial.link == Some(link)).map(|(addr, _)| addr.clone())?;
+        let dial = self.all.remove(&addr)?;
+        Some((dial.node?, dial.lost?))
     }
 
     /// A dial failed: who was thought to be there, and since when it was dialed, if this is a dial of ours.

@@ -44,6 +44,8 @@ use crate::core::view::Liveness as Life;
 /// Time between rounds in which what is missing of the accepted half is picked as well, and what is too much is
 /// given up: others come by themselves, and need a moment.
 const SETTLE: Duration = Duration::from_secs(1);
+/// A lost neighbour that takes a connection and drops it is dialed again after these.
+const AGAIN_AFTER: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
 /// How long a link that somebody asked for by name is kept up for.
 const WANTED_FOR: Duration = Duration::from_secs(10);
 
@@ -65,7 +67,7 @@ pub(super) struct Overlay {
     /// Waits of those who must be reached.
     retries: BTreeMap<NodeId, Retry>,
     /// Neighbours just lost: are they gone, or only the link?
-    lost: Vec<(NodeId, Mono)>,
+    lost: Vec<Lost>,
     votes: bool,
     /// We are a first voter, and our cluster is yet to be made or met.
     founding: bool,
@@ -77,6 +79,16 @@ pub(super) struct Overlay {
     dead_due: Mono,
     swap_due: Mono,
     due: Mono,
+}
+
+/// A neighbour whose link broke.
+#[derive(Debug)]
+struct Lost {
+    node: NodeId,
+    /// When it is dialed.
+    due: Mono,
+    /// How often it was since.
+    tries: usize,
 }
 
 /// An address first contacted.
@@ -153,7 +165,7 @@ impl Overlay {
         if !parted {
             // One that breaks as soon as it stands is not made again in a tight circle.
             let wait = if now.since(gone.up) < SETTLE { self.params.gossip.redial_min * 2 } else { Duration::ZERO };
-            self.lost.push((gone.node, now + wait));
+            self.lost.push(Lost { node: gone.node, due: now + wait, tries: 0 });
         }
         self.due = Mono::ZERO;
         parted
@@ -164,9 +176,15 @@ impl Overlay {
         self.dials.on_connected(link, addr);
     }
 
-    /// A connection is gone.
-    pub fn on_disconnected(&mut self, link: LinkId) {
-        self.dials.on_disconnected(link);
+    /// A connection is gone. One that was dialed to a lost neighbour and broke before it was of use does not tell whether
+    /// that one is there: of a process that dies the port may go last.
+    pub fn on_disconnected(&mut self, now: Mono, link: LinkId) {
+        let used = self.links.get(link).is_some();
+        if let Some((node, tries)) = self.dials.on_disconnected(link).filter(|_| !used)
+            && let Some(wait) = AGAIN_AFTER.get(tries)
+        {
+            self.lost.push(Lost { node, due: now + *wait, tries: tries + 1 });
+        }
         self.due = Mono::ZERO;
     }
 

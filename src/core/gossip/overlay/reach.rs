@@ -17,12 +17,15 @@ impl Overlay {
     /// A link that broke: whether only the link is gone, or who was there, tells a dial.
     pub(super) fn look_after_lost(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;
-        for (node, due) in std::mem::take(&mut self.lost) {
-            if due <= now {
-                self.dial_member(cx, &node);
-            } else if !self.links.has(&node) {
-                self.lost.push((node, due));
-                self.wait_for(due);
+        for lost in std::mem::take(&mut self.lost) {
+            if self.links.has(&lost.node) {
+                continue;
+            }
+            if lost.due > now {
+                self.wait_for(lost.due);
+                self.lost.push(lost);
+            } else if let Some(addr) = self.members.addr(&lost.node).filter(|addr| !self.is_busy(addr)) {
+                self.dials.dial_lost(cx, addr, lost.node, lost.tries);
             }
         }
     }

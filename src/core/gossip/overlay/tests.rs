@@ -66,7 +66,7 @@ impl World {
 
     fn down(&mut self, link: LinkId) {
         self.with(|overlay, cx| overlay.on_link_down(cx, link));
-        self.overlay.on_disconnected(link);
+        self.overlay.on_disconnected(self.now, link);
     }
 
     /// Lets every dial go through, or fail, until `span` has passed; gives how many there were.
@@ -202,6 +202,32 @@ fn a_lost_neighbour_is_dialed_at_once_and_replaced() {
     world.overlay.on_life(&lost, Life::Dead);
     world.pass(SECONDS(3), true);
     assert_eq!(world.links(), 6);
+}
+
+#[test]
+fn a_lost_neighbour_that_takes_connections_and_drops_them_is_dialed_again_some_times() {
+    let mut world = World::new(100);
+    world.pass(SECONDS(30), true);
+    let (link, lost) = world.overlay.links.iter().map(|(link, n)| (link, n.node.clone())).next().unwrap();
+    let addr = Addr::from(lost.as_str());
+    world.down(link);
+    let mut waits = Vec::new();
+    let mut dialed = world.now;
+    for tries in 0.. {
+        let until = world.now + SECONDS(1);
+        while !world.dials().contains(&addr) && world.now < until {
+            world.now = world.now + Duration::from_millis(1);
+        }
+        if world.now >= until {
+            break;
+        }
+        waits.push(world.now.since(dialed).as_millis());
+        dialed = world.now;
+        let dropped = LinkId(1_000 + tries);
+        world.overlay.on_connected(dropped, &addr);
+        world.overlay.on_disconnected(world.now, dropped);
+    }
+    assert_eq!(waits, [0, 10, 40, 160], "its port may go last, and it may be somebody who wants none of us");
 }
 
 #[test]
