@@ -65,8 +65,10 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 const GREET_AGAIN: Duration = Duration::from_secs(2);
 /// Such a link silent for this long is half open.
 const KNOWN_SILENCE_MAX: Duration = Duration::from_secs(7);
-/// Frames this much younger than a rival's HELLO prove that the older link lives.
+/// Frames not this much younger than a rival's HELLO do not prove that the older link lives.
 const TRIAL_GRACE: Duration = Duration::from_millis(600);
+/// Nor does what had been on its way when its sender died and comes late, all at once: another must come so much later.
+const TRIAL_APART: Duration = Duration::from_millis(400);
 /// How long the older link has to prove it.
 const TRIAL_PATIENCE: Duration = Duration::from_millis(2500);
 
@@ -121,8 +123,8 @@ enum State {
     Known,
     /// In use.
     Ready,
-    /// Rival of an older link under the same name: waits for that one to prove its life, or to fail to.
-    Trial { rival: LinkId, since: Mono },
+    /// Rival of an older link under the same name: waits for that one to prove its life, or to fail to. It was `heard` once.
+    Trial { rival: LinkId, since: Mono, heard: Option<Mono> },
     /// Refused, on its way down.
     Closing,
 }
@@ -321,11 +323,22 @@ impl Sessions {
         ready
     }
 
-    /// A frame on the older link, well after a rival's HELLO, proves that two nodes share a name.
+    /// Two frames on the older link, well after a rival's HELLO and after each other, prove that two nodes share a name.
     fn judge_trials(&mut self, cx: &mut Cx<'_>, older: LinkId) {
         let now = cx.now.mono;
-        let proven = |l: &Link| matches!(l.state, State::Trial { rival, since } if rival == older && now.since(since) >= TRIAL_GRACE);
-        for loser in self.on_trial(proven) {
+        let mut losers = Vec::new();
+        for on_trial in &self.trials {
+            let Some(Link { state: State::Trial { rival, since, heard }, .. }) = self.links.get_mut(on_trial) else {
+                continue;
+            };
+            if *rival != older || now.since(*since) < TRIAL_GRACE {
+                continue;
+            }
+            if now.since(*heard.get_or_insert(now)) >= TRIAL_APART {
+                losers.push(*on_trial);
+            }
+        }
+        for loser in losers {
             let older = self.links.get(&older).and_then(|link| link.peer.clone());
             let Some((older, newer)) = older.zip(self.links.get(&loser).and_then(|link| link.peer.clone())) else {
                 continue;
@@ -433,7 +446,7 @@ impl Sessions {
         let rival = self.in_use.get(&hello.node).copied().filter(|rival| *rival != link);
         if let Some((rival, older)) = rival.and_then(|rival| Some((rival, self.links.get(&rival)?.peer.clone()?))) {
             if life(&older) != life(&hello) {
-                return self.set_state(link, State::Trial { rival, since: now });
+                return self.set_state(link, State::Trial { rival, since: now, heard: None });
             }
             if !self.prefers(link, rival, &hello.node) {
                 return self.close(cx, link);

@@ -122,6 +122,28 @@ fn of_two_lives_of_one_name_the_later_is_refused_and_oneself_is_known() {
 }
 
 #[test]
+fn what_a_dead_life_had_said_and_comes_late_is_no_proof_that_it_lives() {
+    let met = |frames: &[u64]| {
+        let mut world = World::new("a", &[], ours());
+        let hello = world.hello("b", ours());
+        world.meet(1, true, &hello);
+        world.meet(2, false, &Hello { start: Hlc::from_bits(30), life: 8, ..hello });
+        for ms in frames {
+            world.with_at(*ms, |sessions, cx| assert!(sessions.on_frame(cx, LinkId(1)), "it is in use"));
+        }
+        world.with_at(2_500, |sessions, cx| sessions.on_deadline(cx));
+        (errors(&world.fx), world.sessions.link_of(&name("b")))
+    };
+    let (restarted, copied) = ((vec![], Some(LinkId(2))), (vec![ErrorCode::Duplicate], Some(LinkId(1))));
+    for late in [&[][..], &[0, 300, 599], &[840], &[840, 840, 900, 1_100], &[2_200, 2_400]] {
+        assert_eq!(met(late), restarted, "{late:?}");
+    }
+    for keepalives in [&[100, 600, 1_100][..], &[590, 1_090, 1_590], &[2_000, 2_400]] {
+        assert_eq!(met(keepalives), copied, "{keepalives:?}");
+    }
+}
+
+#[test]
 fn a_link_does_not_change_its_owner_who_may_say_hello_again() {
     let met = |change: fn(&mut Hello)| {
         let mut world = World::new("a", &[], ours());
