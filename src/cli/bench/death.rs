@@ -80,7 +80,7 @@ struct Figure {
     each: Percentiles,
     /// Until the last of them does.
     last: Percentiles,
-    /// Until the system had ended a killed process: its connections break then, and not before.
+    /// Until the system had taken a killed process apart: its connections may break long before, and its port go last.
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<Percentiles>,
 }
@@ -129,10 +129,8 @@ pub async fn run(cx: &Context, args: DeathArgs) -> Result<(), CliError> {
     output::print(cx.format, &report, &report.deaths, || rows(&report.deaths))?;
     if cx.format.is_for_people() {
         eprintln!("\n{}", report.host.line());
-        eprintln!(
-            "from the signal until the other nodes say that it is dead: each of them, and the last; and until a killed"
-        );
-        eprintln!("process had ended, for its connections break then and not before");
+        eprintln!("from the signal until the other nodes say that it is dead: each of them, and the last;");
+        eprintln!("gone is when the system had taken a killed process apart, its port last");
     }
     judge(&report.deaths, &args.threshold)
 }

@@ -20,11 +20,10 @@ use crate::core::time::Wall;
 use crate::shell::http::Api;
 use crate::shell::http::error::Failure;
 use crate::shell::http::model::{RefusedLines, StreamReply};
-use crate::shell::http::readings::{Acknowledged, BATCH_MAX, PushQuery, acknowledged, parse_reading};
+use crate::shell::http::readings::{Acknowledged, BATCH_MAX, PushQuery, acknowledged};
 use crate::shell::runtime::{AskError, answer};
+use crate::shell::sensors::lines::{self, LINE_BYTES_MAX};
 
-/// Longest line, in bytes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 /// How long a sender may say nothing, not even a space between lines.
 const LINE_PATIENCE: Duration = Duration::from_secs(60);
 /// Batches that wait for what their sender wants to be acknowledged; more are not read until one of them is.
@@ -103,8 +102,9 @@ impl Taker {
                     Ok(Some(Err(error))) => self.ended = Some(format!("the connection broke: {error}")),
                     Ok(None) => self.on_end().await,
                     Err(_) => {
-                        let why = "nothing came for {} s; a space or an empty line now and then keeps a quiet sender connected";
-                        self.ended = Some(why.replace("{}", &LINE_PATIENCE.as_secs().to_string()));
+                        let seconds = LINE_PATIENCE.as_secs();
+                        let kept = "a space or an empty line now and then keeps a quiet sender connected";
+                        self.ended = Some(format!("nothing came for {seconds} s; {kept}"));
                     }
                 },
             }
@@ -116,7 +116,7 @@ impl Taker {
         self.take(lines).await;
         if self.ended.is_none() && self.lines.rest.len() > LINE_BYTES_MAX {
             let line = self.lines.count + 1;
-            self.refuse(line..=line, format!("a line has at most {LINE_BYTES_MAX} bytes"));
+            self.refuse(line, too_long());
             self.ended = Some("a line was too long".to_owned());
         }
     }
@@ -135,7 +135,7 @@ impl Taker {
             for (line, text) in batch {
                 match parse(text, now) {
                     Ok(reading) => readings.push(reading),
-                    Err(why) => self.refuse(*line..=*line, why),
+                    Err(why) => self.refuse(*line, why),
                 }
             }
             let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else { return };
@@ -168,24 +168,20 @@ impl Taker {
         }
     }
 
-    fn refuse(&mut self, lines: RangeInclusive<u64>, why: String) {
-        self.refuse_many(lines, 1, why);
+    fn refuse(&mut self, line: u64, why: String) {
+        self.refuse_many(line..=line, 1, why);
     }
 
     fn refuse_many(&mut self, lines: RangeInclusive<u64>, count: u64, error: String) {
         self.refused += count;
         let (line, to) = lines.into_inner();
-        self.tell(&RefusedLines { line, to: Some(to).filter(|to| *to != line), error });
+        self.told.push_back(json_line(&RefusedLines { line, to: Some(to).filter(|to| *to != line), error }));
     }
 
     fn summary(&self, ended: String) -> String {
         let node = self.api.node.params().node.to_string();
         let (schema, ack) = ("sensorctl/put-stream/v1".to_owned(), self.ack_text.clone());
         json_line(&StreamReply { schema, node, ack, taken: self.taken, refused: self.refused, ended })
-    }
-
-    fn tell(&mut self, said: &RefusedLines) {
-        self.told.push_back(json_line(said));
     }
 }
 
@@ -194,12 +190,19 @@ impl Taker {
 /// # Errors
 /// What is wrong with it: a line is refused alone, and not with those that came together with it.
 fn parse(text: &[u8], now: Wall) -> Result<(Channel, Reading), String> {
-    let pushed = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    let (channel, reading) = parse_reading(pushed, now)?;
+    if text.len() > LINE_BYTES_MAX {
+        return Err(too_long());
+    }
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    let (channel, reading) = lines::parse(text, now)?;
     if channel.is_system() {
         return Err(RefusedCommand::SystemChannel(channel).to_string());
     }
     Ok((channel, reading))
+}
+
+fn too_long() -> String {
+    format!("a line has at most {LINE_BYTES_MAX} bytes")
 }
 
 fn json_line(said: &impl serde::Serialize) -> String {

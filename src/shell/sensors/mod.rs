@@ -7,7 +7,7 @@ mod exec;
 mod feed;
 mod file;
 mod hwmon;
-mod lines;
+pub mod lines;
 mod replay;
 mod simulated;
 mod stdin;
