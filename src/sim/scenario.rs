@@ -204,7 +204,7 @@ impl Scenario {
             ("observers", self.observers as f64, 0.0, 20_000.0, "0 to 20000"),
             ("duration_s", self.duration_s, 0.0, 86_400.0, "0 to 86400"),
             ("expect.warm_up_s", self.expect.warm_up_s, 0.0, self.duration_s, "0 to duration_s"),
-            ("load.channels", self.load.channels as f64, 1.0, 1000.0, "1 to 1000"),
+            ("load.channels", self.load.channels as f64, 0.0, 1000.0, "0 to 1000"),
             ("load.period_ms", self.load.period_ms as f64, 1.0, 3.6e6, "1 to 3600000"),
             ("load.puts_per_s", self.load.puts_per_s, 0.0, 1e4, "0 to 10000"),
             ("load.reads_per_s", self.load.reads_per_s, 0.0, 1e4, "0 to 10000"),
