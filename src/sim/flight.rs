@@ -52,7 +52,7 @@ mod tests {
         let key = Key::new(NodeId::new("a").unwrap(), Channel::new("t").unwrap());
         let entry = Entry { value: Value::of(&1), stamp: Hlc::from_bits(7), scope: Scope::Global };
         let update = Message::SensorUpdate(SensorUpdate { entries: vec![KeyedEntry::new(&key, &entry)] });
-        for message in [update, Message::Prune(Prune { origins: vec![key.origin] })] {
+        for message in [update, Message::Prune(Prune { origins: vec![key.origin], all_but: None })] {
             assert_eq!(Flight::from(message.clone()).land(), Some(Box::new(message)));
         }
         assert_eq!(Flight::END.land(), None);

@@ -27,6 +27,9 @@ pub struct Confirm {
 pub struct Prune {
     /// Whose entries to stop sending.
     pub origins: Vec<NodeId>,
+    /// If present, of all origins that the receiver knows but itself and these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_but: Option<Vec<NodeId>>,
 }
 
 /// The sender lost its parent for these origins: the link carries them again.

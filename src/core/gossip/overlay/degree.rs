@@ -126,18 +126,19 @@ impl Overlay {
         usize::from(self.settle_due <= now)
     }
 
-    /// Asks as many neighbours as are too many to give up their links. They decide: nobody loses its only one.
+    /// Asks as many neighbours as are too many to give up their links: those that came last, over whose links no tree
+    /// has grown yet. They decide: nobody loses its only one.
     pub(super) fn shed(&mut self, cx: &mut Cx<'_>) {
         let degree = self.params.gossip.overlay_degree;
         let limits = [(false, degree * 2), (true, self.params.gossip.cross_links * 3)];
         for (foreign, limit) in limits {
-            let mut candidates: Vec<LinkId> = self.free(foreign).map(|(link, _)| link).collect();
+            let mut candidates: Vec<(Mono, LinkId)> = self.free(foreign).map(|(link, n)| (n.up, link)).collect();
             if candidates.len() <= limit || (!foreign && self.is_small()) {
                 continue;
             }
-            cx.rng.shuffle(&mut candidates);
-            candidates.truncate(candidates.len() - limit);
-            candidates.into_iter().for_each(|link| self.ask_back(cx, link));
+            candidates.sort_unstable();
+            candidates.drain(..limit);
+            candidates.into_iter().for_each(|(_, link)| self.ask_back(cx, link));
             self.wait_for(self.settle_due);
         }
     }

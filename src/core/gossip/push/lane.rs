@@ -10,6 +10,11 @@ use crate::core::message::Message;
 use crate::core::message::exchange::{Graft, Prune};
 use crate::core::time::Mono;
 
+/// So many origins are many, when the peer is told which of them we do not want,
+const MANY: usize = 32;
+/// and then those that we do want are few enough to be named instead if they are so many times fewer.
+const MANY_TO_ONE: usize = 4;
+
 /// One link as push sees it.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -20,6 +25,12 @@ pub(super) struct Lane {
     /// Origins that we do not want from the peer, and have told it so.
     pub told: Bits,
     pub told_at: Mono,
+    /// Origins that the peer may have taken for ones that we do not want: it was told to send nothing but what was
+    /// named, and we had not heard of them.
+    unsure: Bits,
+    /// The peer was, or is to be, told so.
+    all_told: bool,
+    all_due: bool,
     /// Origins to ask the peer for, and to tell it that we do not want.
     pub grafts: BTreeSet<u32>,
     pub prunes: BTreeSet<u32>,
@@ -39,6 +50,9 @@ impl Lane {
             pruned: Bits::default(),
             told: Bits::default(),
             told_at: now,
+            unsure: Bits::default(),
+            all_told: false,
+            all_due: false,
             grafts: BTreeSet::new(),
             prunes: BTreeSet::new(),
             next_wishes: Mono::ZERO,
@@ -48,16 +62,55 @@ impl Lane {
         }
     }
 
+    /// The peer is to send nothing of these, of so many origins that there are; if that is most, it is said in few words.
+    pub fn tell_at_first(&mut self, unwanted: &[u32], origins: usize) {
+        if unwanted.len() >= MANY && origins - unwanted.len() <= unwanted.len() / MANY_TO_ONE {
+            unwanted.iter().for_each(|number| self.told.set(*number));
+            (self.all_told, self.all_due) = (true, true);
+        } else {
+            unwanted.iter().for_each(|number| self.tell(*number));
+        }
+    }
+
+    /// An origin is heard of that was not before.
+    pub fn on_origin(&mut self, number: u32) {
+        if self.all_told {
+            self.unsure.set(number);
+        }
+    }
+
+    /// Something of an origin came from the peer.
+    pub fn on_carried(&mut self, number: u32) {
+        self.unsure.clear(number);
+    }
+
+    /// An origin is gone, and its number may be another's.
+    pub fn on_forgotten(&mut self, number: u32) {
+        for bits in [&mut self.pruned, &mut self.told, &mut self.unsure] {
+            bits.clear(number);
+        }
+        self.grafts.remove(&number);
+        self.prunes.remove(&number);
+    }
+
+    /// The peer wants nothing of an origin.
+    pub fn prune(&mut self, number: u32, origin: &NodeId) {
+        self.pruned.set(number);
+        self.outbox.drop_origin(origin);
+    }
+
     /// The peer is to send an origin no more.
     pub fn tell(&mut self, number: u32) {
         self.told.set(number);
+        self.unsure.clear(number);
         self.grafts.remove(&number);
         self.prunes.insert(number);
     }
 
     /// The peer is to send it again, if it was told not to.
     pub fn untell(&mut self, number: u32) {
-        if self.told.clear(number) {
+        let may_be_told = self.unsure.clear(number);
+        if self.told.clear(number) || may_be_told {
             self.prunes.remove(&number);
             self.grafts.insert(number);
         }
@@ -65,15 +118,19 @@ impl Lane {
 
     /// Whether there is anything to say.
     pub fn has_work(&self) -> bool {
-        !self.outbox.is_empty() || !self.grafts.is_empty() || !self.prunes.is_empty()
+        !self.outbox.is_empty() || !self.grafts.is_empty() || self.has_prunes()
+    }
+
+    fn has_prunes(&self) -> bool {
+        self.all_due || !self.prunes.is_empty()
     }
 
     /// Who has no parent cannot wait; prunes come in crowds when trees are learned, and can.
     pub fn wishes_due(&self) -> Mono {
-        match (self.grafts.is_empty(), self.prunes.is_empty()) {
+        match (self.grafts.is_empty(), self.has_prunes()) {
             (false, _) => Mono::ZERO,
-            (true, false) => self.next_wishes,
-            (true, true) => Mono::NEVER,
+            (true, true) => self.next_wishes,
+            (true, false) => Mono::NEVER,
         }
     }
 
@@ -90,16 +147,22 @@ impl Lane {
         !self.sending && !self.outbox.is_empty() && self.next_flush <= now
     }
 
-    /// Says what is to be grafted and pruned; `name` gives the origin of a number.
-    pub fn tell_wishes(&mut self, cx: &mut Cx<'_>, link: LinkId, name: impl Fn(u32) -> NodeId) {
-        let named =
-            |numbers: &mut BTreeSet<u32>| -> Vec<NodeId> { std::mem::take(numbers).into_iter().map(&name).collect() };
-        let (grafted, pruned) = (named(&mut self.grafts), named(&mut self.prunes));
+    /// Says what is to be grafted and pruned, of origins numbered below `numbers`; `name` gives whom a number stands for.
+    pub fn tell_wishes(&mut self, cx: &mut Cx<'_>, link: LinkId, numbers: u32, name: impl Fn(u32) -> Option<NodeId>) {
+        let named = |numbers: &mut dyn Iterator<Item = u32>| -> Vec<NodeId> { numbers.filter_map(&name).collect() };
+        if std::mem::take(&mut self.all_due) {
+            self.prunes.clear();
+            let mut wanted = (0..numbers).filter(|number| !self.told.has(*number));
+            let all_but = named(&mut wanted).into_iter().filter(|node| *node != self.node).collect();
+            cx.send(link, Message::Prune(Prune { origins: Vec::new(), all_but: Some(all_but) }));
+        }
+        let take = |numbers: &mut BTreeSet<u32>| named(&mut std::mem::take(numbers).into_iter());
+        let (grafted, pruned) = (take(&mut self.grafts), take(&mut self.prunes));
         if !grafted.is_empty() {
             cx.send(link, Message::Graft(Graft { origins: grafted }));
         }
         if !pruned.is_empty() {
-            cx.send(link, Message::Prune(Prune { origins: pruned }));
+            cx.send(link, Message::Prune(Prune { origins: pruned, all_but: None }));
         }
     }
 }

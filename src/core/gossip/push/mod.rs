@@ -114,6 +114,7 @@ impl Push {
             }
         };
         self.numbers.insert(node.clone(), number);
+        self.lanes.values_mut().for_each(|lane| lane.on_origin(number));
         number
     }
 
@@ -121,11 +122,10 @@ impl Push {
     /// that stands is not flooded anew for one more link.
     pub fn on_link_up(&mut self, now: Mono, link: LinkId, node: &NodeId, foreign: bool) {
         let mut lane = Lane::new(now, node.clone(), foreign);
-        for (number, origin) in (0..).zip(&self.origins) {
-            if origin.parent.is_some() && origin.node != *node {
-                lane.tell(number);
-            }
-        }
+        let unwanted =
+            |(number, origin): (u32, &Origin)| (origin.parent.is_some() && origin.node != *node).then_some(number);
+        let unwanted: Vec<u32> = (0..).zip(&self.origins).filter_map(unwanted).collect();
+        lane.tell_at_first(&unwanted, self.numbers.len());
         self.lanes.insert(link, lane);
         self.note_work(link);
     }
@@ -164,10 +164,19 @@ impl Push {
         }
     }
 
+    /// The number of an origin of which something came on `link`.
+    fn number_carried(&mut self, link: LinkId, origin: &NodeId) -> u32 {
+        let number = self.number(origin);
+        if let Some(lane) = self.lanes.get_mut(&link) {
+            lane.on_carried(number);
+        }
+        number
+    }
+
     /// An entry of `origin` was new, and came on `link`, so long after it was written.
     pub fn on_news(&mut self, link: LinkId, origin: &NodeId, lag: Duration) {
         self.lag.on_pushed(lag);
-        let number = self.number(origin);
+        let number = self.number_carried(link, origin);
         let origin = &mut self.origins[number as usize];
         if origin.parent == Some(link) {
             origin.doubted = Mono::NEVER;
@@ -182,7 +191,7 @@ impl Push {
 
     /// Something held already came on `link`.
     pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
-        let number = self.number(origin);
+        let number = self.number_carried(link, origin);
         let parent = self.origins[number as usize].parent;
         if parent == Some(link) {
             self.origins[number as usize].doubted = Mono::NEVER;
@@ -295,8 +304,13 @@ impl Push {
         for origin in &prune.origins {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
-            lane.pruned.set(number);
-            lane.outbox.drop_origin(origin);
+            lane.prune(number, origin);
+        }
+        if let (Some(wanted), Some(lane)) = (&prune.all_but, self.lanes.get_mut(&link)) {
+            let wanted: BTreeSet<&NodeId> = wanted.iter().chain([&self.params.node]).collect();
+            for (origin, number) in self.numbers.iter().filter(|(origin, _)| !wanted.contains(origin)) {
+                lane.prune(*number, origin);
+            }
         }
     }
 
@@ -314,10 +328,7 @@ impl Push {
         let Some(number) = self.numbers.remove(origin) else { return };
         (self.origins[number as usize].parent, self.origins[number as usize].doubted) = (None, Mono::NEVER);
         for lane in self.lanes.values_mut() {
-            lane.pruned.clear(number);
-            lane.told.clear(number);
-            lane.grafts.remove(&number);
-            lane.prunes.remove(&number);
+            lane.on_forgotten(number);
             lane.outbox.drop_origin(origin);
         }
         self.free.push(number);
@@ -364,12 +375,16 @@ impl Push {
         self.judge_parents(cx.now.mono);
         let mut next = Mono::NEVER;
         let params = &self.params.gossip;
-        let (lanes, origins) = (&mut self.lanes, &self.origins);
+        let (lanes, origins, numbers) = (&mut self.lanes, &self.origins, &self.numbers);
+        let name = |number: u32| {
+            let node = &origins[number as usize].node;
+            (numbers.get(node) == Some(&number) && *node != self.params.node).then(|| node.clone())
+        };
         self.busy.retain(|link| {
             let Some(lane) = lanes.get_mut(link) else { return false };
             if lane.wishes_due() <= cx.now.mono {
                 lane.next_wishes = cx.now.mono + params.push_delay * WISHES_WAIT;
-                lane.tell_wishes(cx, *link, |number| origins[number as usize].node.clone());
+                lane.tell_wishes(cx, *link, origins.len() as u32, name);
             }
             if lane.is_due(cx.now.mono) {
                 let entries = lane.outbox.take(store, params.flush_bytes);

@@ -152,7 +152,7 @@ fn a_pruned_link_carries_the_origin_no_more_the_outbox_included_until_it_is_graf
     world.news(1, "z");
     world.flush();
     world.news(1, "z");
-    let prune = Prune { origins: vec![name("z")] };
+    let prune = Prune { origins: vec![name("z")], all_but: None };
     world.push.on_prune(LinkId(2), &prune);
     world.ready();
     assert_eq!(world.told(), []);
@@ -180,7 +180,7 @@ fn a_newer_start_clears_what_was_learned_of_an_origin() {
     world.push.on_start(&name("z"), Hlc::from_bits(1));
     world.news(1, "z");
     world.duplicate(2, "z");
-    world.push.on_prune(LinkId(3), &Prune { origins: vec![name("z")] });
+    world.push.on_prune(LinkId(3), &Prune { origins: vec![name("z")], all_but: None });
     world.flush();
     world.push.on_start(&name("z"), Hlc::from_bits(1));
     assert_eq!(world.told(), [], "the same life");
@@ -239,6 +239,81 @@ fn a_new_link_begins_pruned_for_what_has_a_parent() {
     assert_eq!(world.told(), [], "but for the peer's own");
 }
 
+/// A node that has learned the trees of `learned` origins by link 1, and those of as many others not; link 2 is new.
+fn with_a_new_link(learned: usize, others: usize) -> (World, Vec<Message>) {
+    let mut world = World::new(&["a"]);
+    for n in 0..learned {
+        world.news(1, &format!("o{n}"));
+    }
+    for n in 0..others {
+        world.missed(1, &format!("p{n}"));
+    }
+    world.own("t", false);
+    world.push.on_link_up(world.now, LinkId(2), &name("b"), false);
+    let told = world.flush().into_iter().filter(|(link, _)| *link == 2).map(|(_, message)| message).collect();
+    (world, told)
+}
+
+#[test]
+fn a_new_link_is_told_in_few_words_which_of_many_origins_it_is_not_to_carry() {
+    let (_, told) = with_a_new_link(40, 2);
+    let all_but = Some(vec![name("p0"), name("p1")]);
+    assert_eq!(told, [Message::Prune(Prune { origins: vec![], all_but })]);
+    for (learned, others) in [(31, 0), (40, 11)] {
+        let (_, told) = with_a_new_link(learned, others);
+        let [Message::Prune(prune)] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((prune.origins.len(), &prune.all_but), (learned, &None), "too few, or too many but them");
+    }
+}
+
+#[test]
+fn who_wants_nothing_but_what_it_names_gets_that_and_our_own_and_what_begins_later() {
+    let mut world = World::new(&["a", "b"]);
+    world.news(1, "x");
+    world.news(1, "y");
+    world.own("t", false);
+    let prune = Prune { origins: vec![], all_but: Some(vec![name("y")]) };
+    world.push.on_prune(LinkId(2), &prune);
+    let waiting = keys(&world.flush(), 2);
+    assert_eq!(waiting, ["me:t", "y:t"], "what waited of the others is dropped");
+    for (origin, is_wanted) in [("x", false), ("y", true), ("later", true)] {
+        world.ready();
+        world.news(1, origin);
+        assert_eq!(keys(&world.flush(), 2).len(), usize::from(is_wanted), "{origin}");
+    }
+}
+
+#[test]
+fn an_origin_not_heard_of_when_all_others_were_pruned_is_grafted_or_pruned_when_it_is() {
+    let (mut world, _) = with_a_new_link(40, 0);
+    world.missed(1, "unheard");
+    assert_eq!(world.told(), [(2, "GRAFT")], "the peer may have known it, and have been told not to send it");
+    world.ready();
+    world.news(1, "new");
+    assert!(!world.told().iter().any(|(_, kind)| *kind == "GRAFT"), "who brings it has not pruned it");
+    world.ready();
+    world.duplicate(2, "new");
+    assert_eq!(world.told(), [(2, "PRUNE")], "nor has who brings it too");
+    world.missed(1, "new");
+    assert_eq!(world.told(), [(2, "GRAFT")]);
+}
+
+#[test]
+fn the_first_word_on_a_link_is_as_things_stand_when_it_is_said() {
+    let (mut world, _) = with_a_new_link(40, 0);
+    world.push.on_link_up(world.now, LinkId(3), &name("c"), false);
+    world.missed(3, "o7");
+    world.ready();
+    let told: Vec<Message> = world.flush().into_iter().filter(|(link, _)| *link == 3).map(|(_, m)| m).collect();
+    let all_but = Some(vec![name("o7")]);
+    assert_eq!(told[0], Message::Prune(Prune { origins: vec![], all_but }));
+    world.push.on_forgotten(&name("o8"));
+    world.push.on_link_up(world.now, LinkId(4), &name("d"), false);
+    let told: Vec<Message> = world.flush().into_iter().filter(|(link, _)| *link == 4).map(|(_, m)| m).collect();
+    let all_but = Some(vec![name("o7")]);
+    assert_eq!(told, [Message::Prune(Prune { origins: vec![], all_but })], "and of the living");
+}
+
 #[test]
 fn a_slow_neighbour_costs_keys_and_gets_the_newest_of_each_system_first() {
     let mut world = World::new(&["a"]);
@@ -279,12 +354,12 @@ fn a_flush_keeps_to_its_bytes() {
 #[test]
 fn who_waits_for_confirmation_asks_every_neighbour_pruned_or_not() {
     let mut world = World::new(&["a", "b"]);
-    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")] });
+    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")], all_but: None });
     world.own("t", false);
     assert_eq!(world.told(), [(2, "SENSOR_UPDATE")]);
     world.ready();
     world.own("t", true);
-    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")] });
+    world.push.on_prune(LinkId(1), &Prune { origins: vec![name("me")], all_but: None });
     let sent = world.flush();
     assert_eq!((keys(&sent, 1).len(), keys(&sent, 2).len()), (1, 1));
 }
