@@ -56,7 +56,7 @@ pub(super) struct Push {
 struct Origin {
     node: NodeId,
     parent: Option<LinkId>,
-    /// A link that has been faster than the parent.
+    /// A link that was faster than the parent the last time. Who was so before that may have its news from us by now.
     rival: Option<LinkId>,
     /// When a rival last took the parent's place.
     replaced: Option<Mono>,
@@ -179,7 +179,7 @@ impl Push {
         let number = self.number_carried(link, origin);
         let origin = &mut self.origins[number as usize];
         if origin.parent == Some(link) {
-            origin.doubted = Mono::NEVER;
+            (origin.rival, origin.doubted) = (None, Mono::NEVER);
         }
         if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
             // One that brings news again has a parent beside it that brings none.
@@ -192,9 +192,12 @@ impl Push {
     /// Something held already came on `link`.
     pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
         let number = self.number_carried(link, origin);
-        let parent = self.origins[number as usize].parent;
+        let origin = &mut self.origins[number as usize];
+        let parent = origin.parent;
         if parent == Some(link) {
-            self.origins[number as usize].doubted = Mono::NEVER;
+            origin.doubted = Mono::NEVER;
+        } else if origin.rival == Some(link) {
+            origin.rival = None;
         }
         if self.prefer_the_origin(link, number) || parent.is_none() {
             return;

@@ -138,6 +138,26 @@ fn a_parent_that_brings_no_news_is_replaced_by_who_does() {
 }
 
 #[test]
+fn who_was_faster_once_and_slower_since_is_no_better_parent() {
+    for is_pruned in [true, false] {
+        let mut world = World::new(&["a", "b"]);
+        world.news(1, "z");
+        world.news(2, "z");
+        world.news(1, "z");
+        if is_pruned {
+            world.duplicate(2, "z");
+        }
+        world.flush();
+        world.ready();
+        world.duplicate(1, "z");
+        assert_eq!(world.told(), [], "the other may have its news from us by now");
+        world.news(2, "z");
+        world.duplicate(1, "z");
+        assert!(world.told().contains(&(1, "PRUNE")), "it is faster again");
+    }
+}
+
+#[test]
 fn an_origins_own_link_takes_the_place_of_any_other_parent() {
     let mut world = World::new(&["a", "z"]);
     world.news(1, "z");
