@@ -30,13 +30,26 @@ pub struct Member {
     pub since: Duration,
 }
 
+impl Member {
+    /// Whether this says that a voter is not there: its node is dead, or back on another store, which is another voter
+    /// and the old one will not return.
+    fn is_gone(&self, voter: &Voter) -> bool {
+        self.voter.node == voter.node && (!self.alive || self.voter != *voter)
+    }
+}
+
 impl Group {
     /// Decides the next step towards an odd number of live voters, at most `voters_max`, and takes it with the
     /// next checkpoint. `unwanted` are nodes that an operator takes out.
     pub fn plan_voters(&mut self, cx: &mut Cx<'_>, members: &[Member], unwanted: &BTreeSet<NodeId>) {
         let voters = self.voters_of(&self.accepted);
         let now = cx.now.mono;
-        let may_go = |voter: &Voter| self.is_ready(now, &voters, &VoterChange::Remove(voter.clone()));
+        // Who answered a moment ago may have died since, and be known to have.
+        let is_there = |voter: &Voter| !members.iter().any(|m| m.is_gone(voter));
+        let may_go = |voter: &Voter| {
+            self.is_ready(now, &voters, &VoterChange::Remove(voter.clone()))
+                && voters.without(voter).is_some_and(|next| next.is_quorum(is_there))
+        };
         let step = self.next_step(&voters, members, unwanted, may_go);
         let ready = step.as_ref().is_some_and(|step| self.is_ready(now, &voters, step));
         let Part::Leader(leading) = &mut self.part else { return };
@@ -127,10 +140,7 @@ impl Group {
         may_go: impl Fn(&Voter) -> bool,
     ) -> Option<VoterChange> {
         let patience = self.params.voter_replace_after;
-        let lost = |voter: &Voter| {
-            // A node that is back on another store is another voter; the old one will not return.
-            members.iter().any(|m| m.voter.node == voter.node && (!m.alive || m.voter != *voter) && m.since >= patience)
-        };
+        let lost = |voter: &Voter| members.iter().any(|m| m.is_gone(voter) && m.since >= patience);
         let spare: Vec<&Voter> = members
             .iter()
             .filter(|m| m.alive && !voters.contains(&m.voter) && !unwanted.contains(&m.voter.node))

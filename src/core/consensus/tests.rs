@@ -754,6 +754,22 @@ fn nobody_is_taken_out_while_the_others_could_decide_nothing_without_it() {
 }
 
 #[test]
+fn who_answered_a_moment_ago_and_is_known_to_be_gone_does_not_count_when_another_is_taken_out() {
+    let unwanted = BTreeSet::from([voter('a').node]);
+    for (of_c, may_go) in [(alive('c'), true), (dead('c', Duration::ZERO), false), (reborn('c', Duration::ZERO), false)]
+    {
+        let mut desk = Desk::new('a', "abc");
+        desk.lead('b');
+        desk.accepted_by("b");
+        let committed = desk.group.hard().committed;
+        desk.answered_by("bc", committed);
+        let members = [alive('a'), alive('b'), of_c];
+        desk.with(|group, cx, _, _| group.plan_voters(cx, &members, &unwanted));
+        assert_eq!(desk.group.is_changing(), may_go, "{members:?}");
+    }
+}
+
+#[test]
 fn a_refused_pre_vote_teaches_its_term_and_a_granted_one_does_not() {
     let mut desk = Desk::new('a', "abc");
     desk.time_out();
