@@ -31,8 +31,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether this says that a voter is not there: its node is dead, or back on another store, which is another voter
-    /// and the old one will not return.
+    /// Whether this says that a voter is not there: its node is dead, or back on another store, and so another voter.
     fn is_gone(&self, voter: &Voter) -> bool {
         self.voter.node == voter.node && (!self.alive || self.voter != *voter)
     }

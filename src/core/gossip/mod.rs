@@ -266,6 +266,8 @@ impl Gossip {
                     if way == Way::Push && !own {
                         let lag = u64::try_from(wall.millis_after(entry.stamp.wall())).unwrap_or(0);
                         self.push.on_news(link, &origin, Duration::from_millis(lag));
+                    } else if !own {
+                        self.push.on_repaired(&origin);
                     }
                     self.forward(&key, &entry, (link, way));
                     self.facts.push(match own {

@@ -143,6 +143,33 @@ fn what_a_repair_brings_late_grafts_its_origins_tree_and_what_is_young_does_not(
 }
 
 #[test]
+fn an_origin_first_heard_of_by_repair_is_grafted_where_it_may_be_pruned_unheard_of_however_young_it_is() {
+    for (way, grafted) in [(Way::Repair, true), (Way::Push, false)] {
+        let fx = linked(&["eu"], |gossip, cx, store| {
+            for n in 0..40 {
+                let (key, entry) = written(&format!("o{n}"), "a", Duration::ZERO, Scope::Global);
+                let update = SensorUpdate { entries: vec![KeyedEntry::new(&key, &entry)] };
+                gossip.on_sensor_update(cx, store, LINK, update, WALL);
+            }
+            let (link, node, region) = (LinkId(2), NodeId::new("new").unwrap(), RegionId::new("eu").unwrap());
+            let (start, addr) = (Hlc::ZERO, "n:1".into());
+            let peer = Peer { link, node, store: StoreId(1), region, start, addr, dialed: None, founding: false };
+            gossip.on_link_up(cx, store, peer, WALL);
+            match way {
+                Way::Repair => {
+                    let update = StateUpdate { session: 1, entries: of_z("b", 0), more: false };
+                    gossip.on_state_update(cx, store, LINK, update, WALL);
+                }
+                Way::Push => {
+                    gossip.on_sensor_update(cx, store, LINK, SensorUpdate { entries: of_z("b", 0) }, WALL);
+                }
+            }
+        });
+        assert_eq!(said(&fx).contains(&(2, "GRAFT")), grafted, "{:?}", said(&fx));
+    }
+}
+
+#[test]
 fn what_stays_in_its_region_is_pushed_there_and_nowhere_else() {
     let fx = linked(&["eu", "us"], |gossip, cx, store| {
         let (key, entry) = written("me", "temp", Duration::ZERO, Scope::Region);

@@ -126,8 +126,8 @@ impl Overlay {
         usize::from(self.settle_due <= now)
     }
 
-    /// Asks as many neighbours as are too many to give up their links: those that came last, over whose links no tree
-    /// has grown yet. They decide: nobody loses its only one.
+    /// Asks as many neighbours as are too many to give up their links: those that came last, over whose links the
+    /// fewest trees have grown. They decide: nobody loses its only one.
     pub(super) fn shed(&mut self, cx: &mut Cx<'_>) {
         let degree = self.params.gossip.overlay_degree;
         let limits = [(false, degree * 2), (true, self.params.gossip.cross_links * 3)];

@@ -116,6 +116,15 @@ impl Lane {
         }
     }
 
+    /// The peer is to send an origin, if it may have taken it for one that we do not want: whether it is asked.
+    pub fn ask_if_unsure(&mut self, number: u32) -> bool {
+        let is_unsure = self.unsure.has(number);
+        if is_unsure {
+            self.untell(number);
+        }
+        is_unsure
+    }
+
     /// Whether there is anything to say.
     pub fn has_work(&self) -> bool {
         !self.outbox.is_empty() || !self.grafts.is_empty() || self.has_prunes()

@@ -266,6 +266,20 @@ impl Push {
         }
     }
 
+    /// A repair brought something of `origin`. Who has no parent for it asks those that may have been told not to send it.
+    pub fn on_repaired(&mut self, origin: &NodeId) {
+        let number = self.number(origin);
+        if self.origins[number as usize].parent.is_some() {
+            return;
+        }
+        for (link, lane) in &mut self.lanes {
+            if lane.ask_if_unsure(number) {
+                self.busy.insert(*link);
+                self.due = self.due.min(lane.due());
+            }
+        }
+    }
+
     /// A repair on `link` brought settled entries of `origin`: where push is quick, its tree does not reach us. Where it
     /// is late the tree may well stand: the link that brought them may carry the origin again, and the others only if
     /// the parent brings nothing more.
