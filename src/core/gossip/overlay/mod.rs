@@ -66,6 +66,10 @@ pub(super) struct Overlay {
     wanted: BTreeMap<NodeId, Mono>,
     /// Waits of those who must be reached.
     retries: BTreeMap<NodeId, Retry>,
+    /// Members of our region of whose death we have heard since we last looked whom they may have watched.
+    deaths: usize,
+    /// When we look, if there were any.
+    look_due: Mono,
     /// Neighbours just lost: are they gone, or only the link?
     lost: Vec<Lost>,
     votes: bool,
@@ -115,6 +119,8 @@ impl Overlay {
             pinned: BTreeSet::new(),
             wanted: BTreeMap::new(),
             retries: BTreeMap::new(),
+            deaths: 0,
+            look_due: Mono::NEVER,
             lost: Vec::new(),
             votes: false,
             founding: params.initial_voters.values().flatten().any(|node| *node == params.node),
@@ -239,6 +245,7 @@ impl Overlay {
             Life::Suspect | Life::Left => Place::Nowhere,
         };
         if place != known.place {
+            self.deaths += usize::from(place == Place::Dead && !known.foreign);
             self.members.place(node, place);
             self.due = Mono::ZERO;
         }
@@ -338,6 +345,7 @@ impl Overlay {
         self.look_after_lost(cx);
         self.contact(cx);
         self.look_where_last_seen(cx);
+        self.look_around(cx);
         self.reach(cx);
         self.pick(cx);
         self.try_dead(cx);

@@ -3,7 +3,7 @@
 
 use crate::core::cx::Cx;
 use crate::core::gossip::overlay::members::Place;
-use crate::core::gossip::overlay::{Contact, Overlay};
+use crate::core::gossip::overlay::{Contact, Overlay, SETTLE, WANTED_FOR};
 use crate::core::id::NodeId;
 use crate::core::state::system::Addr;
 use crate::core::time::Mono;
@@ -12,6 +12,10 @@ use crate::core::time::Mono;
 pub(super) const FIRST_AT_ONCE: usize = 8;
 /// They have so many times `redial_min` to say who else is there, before more are tried.
 const FIRST_WAIT: u32 = 5;
+/// One death alone leaves nobody unwatched.
+const SEVERAL: usize = 2;
+/// For each of several deaths so many members are looked up, by all who hear of it together.
+const LOOKED_UP: f64 = 16.0;
 
 impl Overlay {
     /// A link that broke: whether only the link is gone, or who was there, tells a dial.
@@ -80,6 +84,35 @@ impl Overlay {
             self.dials.dial(cx, addr, Some(node));
         }
         self.wait_for(due);
+    }
+
+    /// Whoever died may have been the last to watch somebody who died with it, and then nobody would ever tell. So where
+    /// several die in a second others are looked up, the more the more have died.
+    pub(super) fn look_around(&mut self, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        if self.deaths == 0 {
+            return;
+        }
+        if self.look_due == Mono::NEVER {
+            self.look_due = now + SETTLE;
+        }
+        if self.look_due > now {
+            return self.wait_for(self.look_due);
+        }
+        self.look_due = Mono::NEVER;
+        let deaths = std::mem::take(&mut self.deaths);
+        if deaths < SEVERAL || self.is_small() {
+            return;
+        }
+        let share = LOOKED_UP / self.members.near().len() as f64;
+        for _ in 0..deaths {
+            if self.wanted.len() < self.params.gossip.overlay_degree
+                && cx.rng.chance(share)
+                && let Some(node) = self.members.draw(cx.rng, false, |node| self.links.has(node))
+            {
+                self.wanted.insert(node, now + WANTED_FOR);
+            }
+        }
     }
 
     /// The pinned, the wanted, and everyone in a small region.

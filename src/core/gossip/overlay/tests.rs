@@ -294,6 +294,27 @@ fn who_was_wanted_for_a_while_is_given_back() {
     assert!(world.asked(link) > world.now);
 }
 
+/// How many of those who live are dialed by one of a region in which so many strangers die.
+fn looked_up(members: usize, deaths: usize) -> usize {
+    let mut world = World::new(members);
+    world.pass(SECONDS(30), true);
+    let all = (0..members).map(|n| name(&format!("n{n}")));
+    let dead: Vec<NodeId> = all.filter(|node| !world.overlay.links.has(node)).take(deaths).collect();
+    dead.iter().for_each(|node| world.overlay.on_life(node, Life::Dead));
+    let live = |addr: &&Addr| !dead.iter().any(|node| Addr::from(node.as_str()) == **addr);
+    assert_eq!(world.dials().iter().filter(live).count(), 0, "more may be told of");
+    world.now = world.now + SETTLE;
+    world.dials().iter().filter(live).count()
+}
+
+#[test]
+fn the_more_die_at_once_the_more_of_the_others_are_looked_up() {
+    assert_eq!((looked_up(200, 0), looked_up(200, 1)), (0, 0), "one death leaves nobody unwatched");
+    let of_a_third: usize = (150..250).map(|members| looked_up(members, members / 3)).sum();
+    assert!((350..=600).contains(&of_a_third), "five each, six at most: {of_a_third} by a hundred");
+    assert_eq!(looked_up(6, 2), 0, "all are watched by all");
+}
+
 #[test]
 fn who_is_picked_by_many_picks_nobody() {
     let mut world = World::new(100);
