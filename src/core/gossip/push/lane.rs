@@ -25,8 +25,8 @@ pub(super) struct Lane {
     /// Origins that we do not want from the peer, and have told it so.
     pub told: Bits,
     pub told_at: Mono,
-    /// Origins that the peer may have taken for ones that we do not want: it was told to send nothing but what was
-    /// named, and we had not heard of them.
+    /// Origins of which the peer may know that we do not want them: it was told to send nothing but what was named, and
+    /// they may have been unheard of then, by it or by us.
     unsure: Bits,
     /// The peer was, or is to be, told so.
     all_told: bool,
@@ -65,7 +65,7 @@ impl Lane {
     /// The peer is to send nothing of these, of so many origins that there are; if that is most, it is said in few words.
     pub fn tell_at_first(&mut self, unwanted: &[u32], origins: usize) {
         if unwanted.len() >= MANY && origins - unwanted.len() <= unwanted.len() / MANY_TO_ONE {
-            unwanted.iter().for_each(|number| self.told.set(*number));
+            unwanted.iter().for_each(|number| self.unsure.set(*number));
             (self.all_told, self.all_due) = (true, true);
         } else {
             unwanted.iter().for_each(|number| self.tell(*number));
@@ -161,7 +161,7 @@ impl Lane {
         let named = |numbers: &mut dyn Iterator<Item = u32>| -> Vec<NodeId> { numbers.filter_map(&name).collect() };
         if std::mem::take(&mut self.all_due) {
             self.prunes.clear();
-            let mut wanted = (0..numbers).filter(|number| !self.told.has(*number));
+            let mut wanted = (0..numbers).filter(|number| !self.told.has(*number) && !self.unsure.has(*number));
             let all_but = named(&mut wanted).into_iter().filter(|node| *node != self.node).collect();
             cx.send(link, Message::Prune(Prune { origins: Vec::new(), all_but: Some(all_but) }));
         }

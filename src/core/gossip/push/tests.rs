@@ -319,6 +319,16 @@ fn an_origin_not_heard_of_when_all_others_were_pruned_is_grafted_or_pruned_when_
 }
 
 #[test]
+fn a_peer_that_had_not_heard_of_an_origin_when_it_was_told_of_all_others_is_told_again_at_once() {
+    let (mut world, _) = with_a_new_link(40, 0);
+    world.ready();
+    world.duplicate(2, "o7");
+    assert_eq!(world.told(), [(2, "PRUNE")]);
+    world.duplicate(2, "o7");
+    assert_eq!(world.told(), []);
+}
+
+#[test]
 fn the_first_word_on_a_link_is_as_things_stand_when_it_is_said() {
     let (mut world, _) = with_a_new_link(40, 0);
     world.push.on_link_up(world.now, LinkId(3), &name("c"), false);
