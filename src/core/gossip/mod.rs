@@ -222,8 +222,6 @@ impl Gossip {
         wall: Wall,
     ) {
         let settled = self.merge(cx, store, (link, Way::Repair), update.entries, wall);
-        // Push should have brought these: their trees do not reach us.
-        settled.iter().for_each(|origin| self.push.on_missed(cx.now.mono, link, origin));
         let merged = Merged { session: update.session, settled: &settled, more: update.more };
         self.repair.on_update(cx, store, link, merged, wall);
         self.push.flush(cx, store);
@@ -246,6 +244,7 @@ impl Gossip {
         for keyed in entries {
             let origin = keyed.origin.clone();
             let own = origin == self.params.node;
+            let repaired = way == Way::Repair || keyed.repaired;
             let asked = (keyed.confirm && origin == from).then(|| (keyed.channel.clone(), keyed.stamp));
             let outcome = match abroad && !own && keyed.scope == Scope::Region {
                 true => Outcome::Refused { key: keyed.into_parts().0, why: EntryRefusal::Foreign },
@@ -257,19 +256,20 @@ impl Gossip {
             }
             match outcome {
                 Outcome::New { key, entry, meaning } => {
-                    if entry.stamp.wall() < settled_by {
-                        settled.insert(origin.clone());
+                    if entry.stamp.wall() < settled_by && settled.insert(origin.clone()) && way == Way::Repair {
+                        // Push should have brought it: its tree does not reach us.
+                        self.push.on_missed(cx.now.mono, link, &origin);
                     }
                     if let Meaning::Node(info) = &meaning {
                         self.push.on_start(&origin, info.start);
                     }
-                    if way == Way::Push && !own {
+                    if !repaired && !own {
                         let lag = u64::try_from(wall.millis_after(entry.stamp.wall())).unwrap_or(0);
                         self.push.on_news(link, &origin, Duration::from_millis(lag));
                     } else if !own {
                         self.push.on_repaired(&origin);
                     }
-                    self.forward(&key, &entry, (link, way));
+                    self.forward(&key, &entry, (link, way), repaired);
                     self.facts.push(match own {
                         true => Fact::OwnOrigin { key, entry },
                         false => Fact::Accepted { from: from.clone(), key, entry, meaning },
@@ -288,10 +288,10 @@ impl Gossip {
 
     /// What is new goes on to the neighbours. What a repair brought does not go to those that have not been compared
     /// with yet: a newcomer, filled by one neighbour, would push all of it to the others, who have it.
-    fn forward(&mut self, key: &Key, entry: &Entry, (link, way): (LinkId, Way)) {
+    fn forward(&mut self, key: &Key, entry: &Entry, (link, way): (LinkId, Way), repaired: bool) {
         let repair = &self.repair;
         let skip = |other| way == Way::Repair && !repair.has_compared(other);
-        self.push.offer(key, entry.scope, Offer::From(link), skip);
+        self.push.offer(key, entry.scope, Offer::From { link, repaired }, skip);
     }
 
     /// A peer shows what its state looks like.

@@ -143,6 +143,46 @@ fn what_a_repair_brings_late_grafts_its_origins_tree_and_what_is_young_does_not(
 }
 
 #[test]
+fn what_a_repair_brought_to_a_peer_gives_it_no_claim_to_be_the_parent() {
+    for (repaired, told) in [(false, "PRUNE"), (true, "")] {
+        let fx = linked(&["eu", "eu"], |gossip, cx, store| {
+            gossip.on_sensor_update(cx, store, LinkId(1), SensorUpdate { entries: of_z("a", 0) }, WALL);
+            let mut entries = of_z("b", 0);
+            entries.iter_mut().for_each(|entry| entry.repaired = repaired);
+            gossip.on_sensor_update(cx, store, LinkId(2), SensorUpdate { entries }, WALL);
+            cx.fx.clear();
+            gossip.on_sensor_update(cx, store, LinkId(1), SensorUpdate { entries: of_z("b", 0) }, WALL);
+        });
+        assert_eq!(said(&fx), Vec::from_iter((!told.is_empty()).then_some((1, told))), "repaired: {repaired}");
+    }
+}
+
+#[test]
+fn what_a_repair_brought_goes_on_as_such_but_to_the_parent_that_is_about_to_bring_it() {
+    for (age_s, to) in [(0, vec![3]), (60, vec![1, 3])] {
+        let fx = linked(&["eu", "eu", "eu"], |gossip, cx, store| {
+            gossip.on_sensor_update(cx, store, LinkId(1), SensorUpdate { entries: of_z("a", 0) }, WALL);
+            for link in [1, 2, 3] {
+                let update = StateUpdate { session: 1, entries: Vec::new(), more: false };
+                gossip.on_state_update(cx, store, LinkId(link), update, WALL);
+                gossip.on_link_ready(cx, store, LinkId(link));
+            }
+            cx.fx.clear();
+            cx.now.mono = cx.now.mono + Duration::from_millis(20);
+            let update = StateUpdate { session: 1, entries: of_z("b", age_s), more: false };
+            gossip.on_state_update(cx, store, LinkId(2), update, WALL);
+        });
+        let pushed = |effect: &Effect| match effect {
+            Effect::Send { link, message: Message::SensorUpdate(update), .. } => {
+                update.entries.iter().all(|entry| entry.repaired).then_some(link.get())
+            }
+            _ => None,
+        };
+        assert_eq!(fx.iter().filter_map(pushed).collect::<Vec<_>>(), to, "{age_s} s old: {:?}", said(&fx));
+    }
+}
+
+#[test]
 fn an_origin_first_heard_of_by_repair_is_grafted_where_it_may_be_pruned_unheard_of_however_young_it_is() {
     for (way, grafted) in [(Way::Repair, true), (Way::Push, false)] {
         let fx = linked(&["eu"], |gossip, cx, store| {

@@ -214,6 +214,9 @@ pub struct KeyedEntry {
     /// True while the origin waits for its direct neighbours to CONFIRM; not part of the entry.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+    /// True if a repair brought it to the sender, or to one before: no tree led here; not part of the entry.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repaired: bool,
 }
 
 impl KeyedEntry {
@@ -231,6 +234,7 @@ impl KeyedEntry {
             scope: entry.scope,
             value: entry.value.clone(),
             confirm: false,
+            repaired: false,
         }
     }
 

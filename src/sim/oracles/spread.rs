@@ -256,7 +256,15 @@ mod tests {
         let entry = |channel: &Channel| {
             let (origin, channel) = (origin.clone(), channel.clone());
             let (stamp, scope, confirm) = (crate::core::hlc::Hlc::ZERO, Scope::Global, false);
-            KeyedEntry { origin, channel, stamp, scope, value: crate::core::state::entry::Value::of(&1), confirm }
+            KeyedEntry {
+                origin,
+                channel,
+                stamp,
+                scope,
+                value: crate::core::state::entry::Value::of(&1),
+                confirm,
+                repaired: false,
+            }
         };
         let copy = |channel: &Channel| Message::SensorUpdate(SensorUpdate { entries: vec![entry(channel)] });
         let mut spread = Spread { nodes: 3, ..Spread::default() };

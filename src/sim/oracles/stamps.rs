@@ -86,6 +86,7 @@ mod tests {
             scope: Scope::Global,
             value: Value::of(&value),
             confirm: false,
+            repaired: false,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::gossip::push::lag::Lag;
 use crate::core::gossip::push::lane::Lane;
+use crate::core::gossip::push::outbox::Mark;
 use crate::core::hlc::Hlc;
 use crate::core::id::{LinkId, NodeId};
 use crate::core::message::Message;
@@ -71,8 +72,8 @@ struct Origin {
 pub(super) enum Offer {
     /// They are our own; `confirm` if we wait for who holds them.
     Own { confirm: bool },
-    /// A neighbour brought them.
-    From(LinkId),
+    /// A neighbour brought them; `repaired` if a repair did, here or on the way to it.
+    From { link: LinkId, repaired: bool },
 }
 
 impl Push {
@@ -355,20 +356,22 @@ impl Push {
     /// are left out.
     pub fn offer(&mut self, key: &Key, scope: Scope, offer: Offer, skip: impl Fn(LinkId) -> bool) {
         let number = self.number(&key.origin);
-        let (from, confirm) = match offer {
-            Offer::Own { confirm } => (None, confirm),
-            Offer::From(link) => (Some(link), false),
+        let (from, mark) = match offer {
+            Offer::Own { confirm } => (None, Mark { confirm, repaired: false }),
+            Offer::From { link, repaired } => (Some(link), Mark { confirm: false, repaired }),
         };
+        // What came by a repair is on its way to the parent, and from there to us.
+        let parent = self.origins[number as usize].parent.filter(|_| mark.repaired);
         for (link, lane) in &mut self.lanes {
             if Some(*link) == from {
                 lane.outbox.remove(key);
                 continue;
             }
             // Whoever waits for confirmation asks every neighbour.
-            let wanted = confirm || !lane.pruned.has(number);
+            let wanted = mark.confirm || !(lane.pruned.has(number) || parent == Some(*link));
             let reaches = scope.is_global() || !lane.foreign;
             if wanted && reaches && lane.node != key.origin && !skip(*link) {
-                lane.outbox.add(key, confirm);
+                lane.outbox.add(key, mark);
                 self.busy.insert(*link);
                 self.due = self.due.min(lane.due());
             }

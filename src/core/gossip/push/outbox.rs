@@ -13,25 +13,34 @@ const ENTRY_OVERHEAD: usize = 72;
 /// Entries of a message that room is made for at once.
 const ENTRIES_EXPECTED: usize = 64;
 
-/// Keys that have news for a peer, and whether it is to confirm them. The system's own go first.
+/// What is said with the newest value of a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    /// The peer is to confirm that it holds it.
+    pub confirm: bool,
+    /// It came by way of a repair.
+    pub repaired: bool,
+}
+
+/// Keys that have news for a peer. The system's own go first.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    system: BTreeMap<Key, bool>,
-    readings: BTreeMap<Key, bool>,
+    system: BTreeMap<Key, Mark>,
+    readings: BTreeMap<Key, Mark>,
 }
 
 impl Outbox {
-    fn half(&mut self, channel: &Channel) -> &mut BTreeMap<Key, bool> {
+    fn half(&mut self, channel: &Channel) -> &mut BTreeMap<Key, Mark> {
         if channel.is_system() { &mut self.system } else { &mut self.readings }
     }
 
     /// A key has news.
-    pub fn add(&mut self, key: &Key, confirm: bool) {
+    pub fn add(&mut self, key: &Key, mark: Mark) {
         let half = self.half(&key.channel);
         match half.get_mut(key) {
-            Some(asked) => *asked |= confirm,
+            Some(waiting) => *waiting = Mark { confirm: waiting.confirm || mark.confirm, ..mark },
             None => {
-                half.insert(key.clone(), confirm);
+                half.insert(key.clone(), mark);
             }
         }
     }
@@ -52,7 +61,7 @@ impl Outbox {
         for half in [&mut self.system, &mut self.readings] {
             let of_origin = half.range((from.clone(), Bound::Unbounded)).take_while(|(key, _)| key.origin == *origin);
             // Whoever waits for confirmation has asked on every link.
-            let gone: Vec<Key> = of_origin.filter(|(_, confirm)| !**confirm).map(|(key, _)| key.clone()).collect();
+            let gone: Vec<Key> = of_origin.filter(|(_, mark)| !mark.confirm).map(|(key, _)| key.clone()).collect();
             for key in gone {
                 half.remove(&key);
             }
@@ -70,13 +79,13 @@ impl Outbox {
         let mut bytes = 0;
         for half in [&mut self.system, &mut self.readings] {
             while bytes < bytes_max
-                && let Some((key, confirm)) = half.pop_first()
+                && let Some((key, Mark { confirm, repaired })) = half.pop_first()
             {
                 // What was forgotten meanwhile is no news.
                 let Some(entry) = store.get(&key) else { continue };
                 bytes += key.origin.as_str().len() + key.channel.as_str().len() + entry.value.as_str().len();
                 bytes += ENTRY_OVERHEAD;
-                entries.push(KeyedEntry { confirm, ..KeyedEntry::new(&key, entry) });
+                entries.push(KeyedEntry { confirm, repaired, ..KeyedEntry::new(&key, entry) });
             }
         }
         entries

@@ -62,7 +62,7 @@ impl World {
     fn news(&mut self, link: u64, origin: &str) {
         let (key, entry) = self.put(origin, "t");
         self.push.on_news(LinkId(link), &name(origin), Duration::from_millis(1));
-        self.push.offer(&key, entry.scope, Offer::From(LinkId(link)), |_| false);
+        self.push.offer(&key, entry.scope, Offer::From { link: LinkId(link), repaired: false }, |_| false);
     }
 
     fn duplicate(&mut self, link: u64, origin: &str) {

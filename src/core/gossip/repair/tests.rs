@@ -57,6 +57,7 @@ fn entry(n: usize, age_ms: u64, scope: Scope) -> KeyedEntry {
         scope,
         value: Value::of(&Reading::new(n as f64, at)),
         confirm: false,
+        repaired: false,
     }
 }
 

@@ -29,7 +29,7 @@ fn entry(origin: u8, channel: u8, age_ms: u64, value: u8, scope: Scope) -> Keyed
         other if other.starts_with('@') => Value::of(&system::Forget { up_to: Hlc::ZERO }),
         _ => Value::of(&Reading::new(f64::from(value), at)),
     };
-    KeyedEntry { origin: name(origin), channel, stamp: Hlc::new(at, 0), scope, value, confirm: false }
+    KeyedEntry { origin: name(origin), channel, stamp: Hlc::new(at, 0), scope, value, confirm: false, repaired: false }
 }
 
 fn info(n: u8) -> system::NodeInfo {
