@@ -139,17 +139,19 @@ impl Push {
         }
     }
 
-    /// A link is no longer in use: origins that lost their parent are grafted on all others. The link of one that
-    /// is asked for them, to repair with at once, if there were any.
+    /// A link is no longer in use: origins that lost their parent are asked of all others. The link of one that is asked
+    /// for them, to repair with at once, if there were any.
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
         self.lanes.remove(&link)?;
         self.busy.remove(&link);
         let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
-        orphans.iter().for_each(|number| self.graft(*number));
-        let asked = |(_, lane): &(&LinkId, &Lane)| !lane.grafts.is_empty();
-        let first = self.lanes.iter().find(asked).or_else(|| self.lanes.iter().next());
-        first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link)
+        // One that had them without us, if there is one.
+        let has_others = |(_, lane): &(&LinkId, &Lane)| orphans.iter().any(|number| lane.told.has(*number));
+        let first = self.lanes.iter().find(has_others).or_else(|| self.lanes.iter().next());
+        let asked = first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link);
+        orphans.iter().for_each(|number| self.look_for_parent(*number, None));
+        asked
     }
 
     /// An origin has no parent: every link may carry it again, and the first to deliver news is taken.
@@ -159,6 +161,19 @@ impl Push {
         for (link, lane) in &mut self.lanes {
             lane.untell(number);
             if lane.has_work() {
+                self.busy.insert(*link);
+                self.due = self.due.min(lane.due());
+            }
+        }
+    }
+
+    /// An origin's parent is lost, or asks us for it. All others are asked, also those that have it from us: they may
+    /// be the only ones left, and ask theirs.
+    fn look_for_parent(&mut self, number: u32, asked_by: Option<LinkId>) {
+        self.graft(number);
+        for (link, lane) in &mut self.lanes {
+            if !lane.pruned.has(number) && Some(*link) != asked_by {
+                lane.grafts.insert(number);
                 self.busy.insert(*link);
                 self.due = self.due.min(lane.due());
             }
@@ -332,12 +347,15 @@ impl Push {
         }
     }
 
-    /// A peer has lost its parent for these origins: its link carries them again.
+    /// A peer has no parent for these origins: its link carries them again. If it is our parent for one, neither have we.
     pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
         for origin in &graft.origins {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
             lane.pruned.clear(number);
+            if self.origins[number as usize].parent == Some(link) {
+                self.look_for_parent(number, Some(link));
+            }
         }
     }
 

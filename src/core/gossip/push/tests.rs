@@ -184,14 +184,34 @@ fn a_pruned_link_carries_the_origin_no_more_the_outbox_included_until_it_is_graf
 }
 
 #[test]
-fn a_lost_parent_grafts_what_was_pruned_and_a_repair_is_asked_for() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn a_lost_parent_is_looked_for_with_all_others_and_a_repair_is_asked_for() {
+    let mut world = World::new(&["a", "b", "c", "d"]);
     world.news(1, "z");
     world.duplicate(2, "z");
+    world.push.on_prune(LinkId(4), &Prune { origins: vec![name("z")], all_but: None });
+    world.ready();
     world.flush();
     assert_eq!(world.push.on_link_down(LinkId(1)), Some(LinkId(2)));
-    assert_eq!(world.told(), [(2, "GRAFT")], "the third was never pruned");
+    assert_eq!(world.told(), [(2, "GRAFT"), (3, "GRAFT")], "who was pruned, and who has it from us");
     assert_eq!(world.push.on_link_down(LinkId(3)), None, "nobody's parent");
+}
+
+#[test]
+fn who_is_asked_by_its_parent_has_none_and_asks_its_others() {
+    let asked_by = |link| {
+        let mut world = World::new(&["a", "b", "c"]);
+        world.news(1, "z");
+        world.duplicate(2, "z");
+        world.ready();
+        world.flush();
+        world.push.on_graft(LinkId(link), &Graft { origins: vec![name("z")] });
+        let told = world.told();
+        world.ready();
+        world.news(2, "z");
+        (told, keys(&world.flush(), link))
+    };
+    assert_eq!(asked_by(1), (vec![(2, "GRAFT"), (3, "GRAFT")], vec!["z:t".to_owned()]));
+    assert_eq!(asked_by(3), (vec![], vec!["z:t".to_owned()]));
 }
 
 #[test]
