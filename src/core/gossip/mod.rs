@@ -84,6 +84,9 @@ impl Gossip {
             return;
         }
         self.push.on_link_up(cx.now.mono, peer.link, &peer.node, foreign);
+        if self.overlay.is_passing(peer.link) {
+            self.push.on_passing(peer.link);
+        }
         self.push.flush(cx, store);
         self.repair.on_link_up(cx, store, &peer, wall);
         self.peers.insert(peer.link, peer);
@@ -204,6 +207,10 @@ impl Gossip {
 
     /// A peer has a better parent for these origins.
     pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
+        if prune.origins.contains(&self.params.node) {
+            // Who is linked to an origin to stay has no better parent.
+            self.overlay.on_passing(link);
+        }
         self.push.on_prune(link, prune);
     }
 

@@ -158,6 +158,16 @@ fn what_a_repair_brought_to_a_peer_gives_it_no_claim_to_be_the_parent() {
 }
 
 #[test]
+fn a_peer_that_wants_nothing_even_of_us_is_here_for_a_moment() {
+    for (origin, passing) in [("me", true), ("z", false)] {
+        linked(&["eu"], |gossip, _, _| {
+            gossip.on_prune(LINK, &Prune { origins: vec![NodeId::new(origin).unwrap()], all_but: None });
+            assert_eq!(gossip.overlay.is_passing(LINK), passing);
+        });
+    }
+}
+
+#[test]
 fn what_a_repair_brought_goes_on_as_such_but_to_the_parent_that_is_about_to_bring_it() {
     for (age_s, to) in [(0, vec![3]), (60, vec![1, 3])] {
         let fx = linked(&["eu", "eu", "eu"], |gossip, cx, store| {

@@ -46,9 +46,10 @@ impl Overlay {
         self.members.near().len() <= self.params.gossip.overlay_degree
     }
 
-    /// Neighbours of one kind that are neither pinned nor on their way out.
+    /// Neighbours of one kind that are neither pinned nor here for a moment nor on their way out.
     fn free(&self, foreign: bool) -> impl Iterator<Item = (LinkId, &Neighbour)> {
-        self.links.iter().filter(move |(_, n)| n.foreign == foreign && !n.parting && !self.is_kept(&n.node))
+        let is_free = |n: &Neighbour| !n.passing && !n.parting && !self.is_kept(&n.node);
+        self.links.iter().filter(move |(_, n)| n.foreign == foreign && is_free(n))
     }
 
     /// How many links to other regions we want: who votes keeps some.
@@ -68,19 +69,23 @@ impl Overlay {
             self.wanted.iter().filter(|(_, until)| **until <= now).map(|(node, _)| node.clone()).collect();
         for node in over {
             self.wanted.remove(&node);
-            let degree = self.params.gossip.overlay_degree;
             let Some(link) = self.links.to(&node) else { continue };
-            let spare = self.links.get(link).is_some_and(|neighbour| {
-                let enough = if neighbour.foreign { self.wanted_abroad() } else { degree };
-                neighbour.ours && self.count(neighbour.foreign).0 > enough && (neighbour.foreign || !self.is_small())
-            });
-            if spare && !self.is_kept(&node) {
+            if (self.is_passing(link) || self.is_spare(link)) && !self.is_kept(&node) {
                 self.ask_back(cx, link);
             }
         }
         if let Some(until) = self.wanted.values().min().copied() {
             self.wait_for(until);
         }
+    }
+
+    /// Whether we made a link that there are enough others beside.
+    pub(super) fn is_spare(&self, link: LinkId) -> bool {
+        let Some(neighbour) = self.links.get(link) else { return false };
+        let foreign = neighbour.foreign;
+        let enough = if foreign { self.wanted_abroad() } else { self.params.gossip.overlay_degree };
+        let others = self.free(foreign).filter(|(id, _)| *id != link).count();
+        neighbour.ours && others >= enough && (foreign || !self.is_small())
     }
 
     /// Picks at random what is missing of our half of the neighbours, and, where too few others come by themselves,
@@ -126,19 +131,19 @@ impl Overlay {
         usize::from(self.settle_due <= now)
     }
 
-    /// Asks as many neighbours as are too many to give up their links: those that came last, over whose links the
-    /// fewest trees have grown. They decide: nobody loses its only one.
+    /// Asks as many neighbours as are too many to give up their links, any of them: where those that came last go, those
+    /// that came first are left as a clique that few trees lead into. They decide: nobody loses its only one.
     pub(super) fn shed(&mut self, cx: &mut Cx<'_>) {
         let degree = self.params.gossip.overlay_degree;
         let limits = [(false, degree * 2), (true, self.params.gossip.cross_links * 3)];
         for (foreign, limit) in limits {
-            let mut candidates: Vec<(Mono, LinkId)> = self.free(foreign).map(|(link, n)| (n.up, link)).collect();
+            let mut candidates: Vec<LinkId> = self.free(foreign).map(|(link, _)| link).collect();
             if candidates.len() <= limit || (!foreign && self.is_small()) {
                 continue;
             }
-            candidates.sort_unstable();
+            cx.rng.shuffle(&mut candidates);
             candidates.drain(..limit);
-            candidates.into_iter().for_each(|(_, link)| self.ask_back(cx, link));
+            candidates.into_iter().for_each(|link| self.ask_back(cx, link));
             self.wait_for(self.settle_due);
         }
     }

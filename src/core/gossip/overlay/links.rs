@@ -24,6 +24,8 @@ pub(super) struct Neighbour {
     pub up: Mono,
     /// Until when a closed link answers our asking for it.
     pub asked: Mono,
+    /// The link is made for a moment, and counts for nothing.
+    pub passing: bool,
     /// We have given the link up ourselves.
     pub parting: bool,
 }

@@ -150,7 +150,13 @@ impl Overlay {
         self.retries.remove(&peer.node);
         self.know(&peer.node, &peer.addr, foreign);
         let (node, addr, up) = (peer.node.clone(), peer.addr.clone(), cx.now.mono);
-        self.links.insert(peer.link, Neighbour { node, addr, foreign, ours, up, asked: Mono::ZERO, parting: false });
+        let asked = Mono::ZERO;
+        self.links
+            .insert(peer.link, Neighbour { node, addr, foreign, ours, up, asked, passing: false, parting: false });
+        let wanted = self.wanted.contains_key(&peer.node) && !self.pinned.contains(&peer.node);
+        if wanted && self.is_spare(peer.link) {
+            self.on_passing(peer.link);
+        }
         self.note_seen(&peer.node);
         if self.swap_due == Mono::NEVER {
             self.put_off_swap(cx);
@@ -161,6 +167,18 @@ impl Overlay {
             self.part(cx, peer.link);
         }
         stays
+    }
+
+    /// A link was made for a moment, by us or by the peer: it is not one of those that there are to be so many of.
+    pub fn on_passing(&mut self, link: LinkId) {
+        if let Some(neighbour) = self.links.get_mut(link) {
+            neighbour.passing = true;
+        }
+    }
+
+    /// Whether it was.
+    pub fn is_passing(&self, link: LinkId) -> bool {
+        self.links.get(link).is_some_and(|neighbour| neighbour.passing)
     }
 
     /// A link is no longer in use. True if one of the two ends gave it up on purpose.

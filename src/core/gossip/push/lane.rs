@@ -160,7 +160,8 @@ impl Lane {
     pub fn tell_wishes(&mut self, cx: &mut Cx<'_>, link: LinkId, numbers: u32, name: impl Fn(u32) -> Option<NodeId>) {
         let named = |numbers: &mut dyn Iterator<Item = u32>| -> Vec<NodeId> { numbers.filter_map(&name).collect() };
         if std::mem::take(&mut self.all_due) {
-            self.prunes.clear();
+            // Who is told of all others goes on sending what is its own.
+            self.prunes.retain(|number| name(*number).as_ref() == Some(&self.node));
             let mut wanted = (0..numbers).filter(|number| !self.told.has(*number) && !self.unsure.has(*number));
             let all_but = named(&mut wanted).into_iter().filter(|node| *node != self.node).collect();
             cx.send(link, Message::Prune(Prune { origins: Vec::new(), all_but: Some(all_but) }));

@@ -131,6 +131,18 @@ impl Push {
         self.note_work(link);
     }
 
+    /// A link was made for a moment: nothing of either end's own flows over it unless it is asked for. A direct link is
+    /// the best parent there is, and what hangs on it would be cut off when it goes.
+    pub fn on_passing(&mut self, link: LinkId) {
+        let own = self.number(&self.params.node.clone());
+        let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
+        let number = self.number(&peer);
+        let Some(lane) = self.lanes.get_mut(&link) else { return };
+        lane.pruned.set(own);
+        lane.tell(number);
+        self.note_work(link);
+    }
+
     /// A lane may have something to say.
     fn note_work(&mut self, link: LinkId) {
         if let Some(lane) = self.lanes.get(&link).filter(|lane| lane.has_work()) {

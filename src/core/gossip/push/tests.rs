@@ -349,6 +349,30 @@ fn a_peer_that_had_not_heard_of_an_origin_when_it_was_told_of_all_others_is_told
 }
 
 #[test]
+fn over_a_link_made_for_a_moment_nothing_of_either_ends_own_flows_unasked() {
+    let mut world = World::new(&["a"]);
+    for n in 0..40 {
+        world.news(1, &format!("o{n}"));
+    }
+    world.news(1, "b");
+    world.flush();
+    world.push.on_link_up(world.now, LinkId(2), &name("b"), false);
+    world.push.on_passing(LinkId(2));
+    let sent = world.flush().into_iter().map(|(_, message)| message).collect::<Vec<_>>();
+    let prune = |origins, all_but| Message::Prune(Prune { origins, all_but });
+    assert_eq!(sent, [prune(vec![], Some(vec![])), prune(vec![name("b")], None)]);
+    world.ready();
+    world.own("t", false);
+    assert_eq!(keys(&world.flush(), 2), Vec::<String>::new());
+    world.own("u", true);
+    assert_eq!(keys(&world.flush(), 2), ["me:u"], "who waits for confirmation asks every neighbour");
+    world.ready();
+    world.push.on_graft(LinkId(2), &Graft { origins: vec![name("me")] });
+    world.own("v", false);
+    assert_eq!(keys(&world.flush(), 2), ["me:v"]);
+}
+
+#[test]
 fn the_first_word_on_a_link_is_as_things_stand_when_it_is_said() {
     let (mut world, _) = with_a_new_link(40, 0);
     world.push.on_link_up(world.now, LinkId(3), &name("c"), false);
