@@ -32,6 +32,7 @@ fn entry(n: u64, origins: u64, version: u64) -> KeyedEntry {
         scope: Scope::Global,
         value: Value::of(&Reading::new(n as f64 / 8.0, time)),
         confirm: false,
+        repaired: false,
     }
 }
 

@@ -7,6 +7,11 @@ use crate::core::time::{Mono, Now, Wall};
 /// Wall time at the beginning of every run: 2025-01-01 00:00:00 UTC.
 pub const EPOCH_MS: u64 = 1_735_689_600_000;
 
+/// What a wall clock that is right shows at virtual time `at`, in microseconds.
+pub fn truth(at: u64) -> Wall {
+    Wall::from_millis(EPOCH_MS + at / 1000)
+}
+
 /// A node's clocks as functions of virtual time, in microseconds.
 #[derive(Clone, Debug)]
 pub struct NodeClock {
@@ -64,8 +69,7 @@ impl NodeClock {
 
     /// How far the wall clock is from the truth at virtual time `at`.
     pub fn error(&self, at: u64) -> Duration {
-        let truth = Wall::from_millis(EPOCH_MS + at / 1000);
-        Duration::from_millis(self.now(at).wall.millis_after(truth).unsigned_abs())
+        Duration::from_millis(self.now(at).wall.millis_after(truth(at)).unsigned_abs())
     }
 
     fn mono(&self, at: u64) -> u64 {

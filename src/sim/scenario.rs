@@ -82,6 +82,8 @@ pub struct Expect {
     pub warm_up_s: f64,
     /// At most so many copies of each update reach each node by push, on average; at least 0.95.
     pub copies_max: Option<f64>,
+    /// At most so many entries are held half a second or more after they were written, of origins whose trees are learned.
+    pub late_max: Option<u64>,
     /// At most so many bytes are sent per node and second, heartbeats apart.
     pub bytes_per_s_max: Option<f64>,
     /// 99 of 100 nodes show a process that died as dead within so many milliseconds.

@@ -95,6 +95,8 @@ struct Spreading {
     /// The same of an origin's first readings.
     learning_copies: Option<f64>,
     repaired: u64,
+    /// Entries that a node came to hold half a second late or more.
+    late: u64,
     /// Bytes sent per node and second, heartbeats apart.
     bytes_per_s: Option<f64>,
     /// The same by type, heartbeats included, and messages.
@@ -137,6 +139,7 @@ impl Spreading {
             copies: all.copies(),
             learning_copies: all.learning_copies(),
             repaired: all.repaired,
+            late: all.late,
             bytes_per_s: all.bytes_per_s(),
             by_type: all
                 .sent
@@ -167,6 +170,7 @@ impl Spreading {
         let parts = [
             self.copies.map(|copies| format!("{copies:.3} copies a node and update")),
             self.learning_copies.map(|copies| format!("{copies:.2} of those by which trees are learned")),
+            (self.late > 0).then(|| format!("{} entries held late", self.late)),
             self.bytes_per_s.map(|bytes| format!("{bytes:.0} bytes a node and second")),
             pair(self.near_p50_ms, self.near_p99_ms, 1).map(|times| format!("held in its region after {times}")),
             pair(self.far_p50_ms, self.far_p99_ms, 1).map(|times| format!("in others after {times}")),

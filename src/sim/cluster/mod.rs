@@ -16,6 +16,7 @@ use crate::core::event::{Command, Event};
 use crate::core::id::{GroupId, Index, NodeId, Voter};
 use crate::core::rng::Rng;
 use crate::core::state::system::Addr;
+use crate::sim::clock::truth;
 use crate::sim::cluster::members::Member;
 use crate::sim::fault::{Fault, PerFault};
 use crate::sim::inject::Undo;
@@ -348,6 +349,9 @@ impl Cluster {
                     self.note_written(&key, entry.stamp);
                 }
                 if self.is_counting() {
+                    if key.origin != self.members[m].id {
+                        self.oracles.spread.held(&key.origin, entry.stamp, truth(at));
+                    }
                     self.follow(m, &key, &entry);
                 }
                 let verdict = self.oracles.merges.changed(m, &key, &entry);

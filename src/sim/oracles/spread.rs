@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, GroupId, NodeId};
 use crate::core::message::Message;
+use crate::core::time::Wall;
 use crate::sim::oracles::Verdict;
 use crate::sim::oracles::arrivals::Times;
 use crate::sim::scenario::Expect;
@@ -14,6 +16,9 @@ const COPIES_MIN: f64 = 0.95;
 /// Readings that an origin writes before its tree is learned: the first is flooded, and whoever was about to send the
 /// second where it was not wanted is told so by then.
 const LEARNED: u32 = 2;
+
+/// Who holds an entry only so many milliseconds after it was written was not reached by its tree.
+const LATE_MS: i64 = 500;
 
 /// What was counted of spreading.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +37,8 @@ pub struct Spread {
     pub wrote: BTreeMap<NodeId, u32>,
     /// Entries that came by repair.
     pub repaired: u64,
+    /// Entries of origins whose trees are learned that a node came to hold long after they were written.
+    pub late: u64,
     /// Messages and bytes sent, by type.
     pub sent: BTreeMap<&'static str, (u64, u64)>,
     /// Times from a process's end to another's word that it is dead, in microseconds.
@@ -82,6 +89,11 @@ impl Spread {
 
     fn has_learned(&self, origin: &NodeId) -> bool {
         self.wrote.get(origin).is_some_and(|readings| *readings > LEARNED)
+    }
+
+    /// A node came to hold another's entry at this true time.
+    pub fn held(&mut self, origin: &NodeId, stamp: Hlc, now: Wall) {
+        self.late += u64::from(self.has_learned(origin) && now.millis_after(stamp.wall()) >= LATE_MS);
     }
 
     /// A message was received.
@@ -154,6 +166,7 @@ impl Spread {
         self.pushed += other.pushed;
         self.learning = (self.learning.0 + other.learning.0, self.learning.1 + other.learning.1);
         self.repaired += other.repaired;
+        self.late += other.late;
         for (kind, (n, bytes)) in &other.sent {
             let count = self.sent.entry(kind).or_default();
             *count = (count.0 + n, count.1 + bytes);
@@ -186,6 +199,7 @@ impl Spread {
         if expect.copies_max.is_some() && self.copies().is_none_or(|copies| copies < COPIES_MIN) {
             return Err(format!("only {:?} copies of each update a node", self.copies()));
         }
+        over("entries held late", Some(self.late as f64), expect.late_max.map(|most| most as f64))?;
         over("bytes a node and second", self.bytes_per_s(), expect.bytes_per_s_max)?;
         // A run in which chance let nobody die has nothing to show.
         if self.deaths_expected > 0 || !self.deaths_us.is_empty() {
@@ -242,6 +256,9 @@ mod tests {
         assert_eq!(Spread { near: times(2_000), ..spread.clone() }.judge(&near), Ok(()));
         assert!(Spread { near: times(2_001), ..spread.clone() }.judge(&near).is_err(), "too late");
         assert!(Spread { near: Times { missed: 1, ..times(2_000) }, ..spread.clone() }.judge(&near).is_err());
+        let late = Expect { late_max: Some(0), ..good.clone() };
+        assert_eq!(spread.judge(&late), Ok(()));
+        assert!(Spread { late: 1, ..spread.clone() }.judge(&late).is_err());
         assert!(Spread { false_deaths: 1, ..spread.clone() }.judge(&good).is_err());
         assert!(spread.judge(&Expect { bytes_per_s_max: Some(100.0), ..good }).is_err());
     }
@@ -279,8 +296,14 @@ mod tests {
         assert_eq!(write(&channel, 4), (Some(4.0), None));
         assert_eq!(write(&channel, 2), (Some(4.0), Some(1.0)));
         assert_eq!(write(&node, 3), (Some(4.0), Some(1.25)));
+        for (ms, late) in [(LATE_MS - 1, 0), (LATE_MS, 1)] {
+            spread.held(&origin, Hlc::ZERO, Wall::from_millis(ms as u64));
+            assert_eq!(spread.late, late, "{ms} ms after it was written");
+        }
         spread.began(&origin);
         spread.updated(&origin);
         assert_eq!((spread.updates, spread.learning.0), (2, 4), "a new life is learned anew");
+        spread.held(&origin, Hlc::ZERO, Wall::from_millis(LATE_MS as u64));
+        assert_eq!(spread.late, 1, "nor is any late before");
     }
 }
