@@ -272,7 +272,7 @@ impl Gossip {
                     }
                     if !repaired && !own {
                         let lag = u64::try_from(wall.millis_after(entry.stamp.wall())).unwrap_or(0);
-                        self.push.on_news(link, &origin, Duration::from_millis(lag));
+                        self.push.on_news(cx.now.mono, link, &origin, Duration::from_millis(lag));
                     } else if !own {
                         self.push.on_repaired(&origin);
                     }

@@ -1,6 +1,7 @@
 //! One link as push sees it: what its two ends want of each other, and what waits to be sent.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::core::cx::Cx;
 use crate::core::gossip::push::bits::Bits;
@@ -15,6 +16,9 @@ const MANY: usize = 32;
 /// and then those that we do want are few enough to be named instead if they are so many times fewer.
 const MANY_TO_ONE: usize = 4;
 
+/// What was said so long ago has arrived.
+const ARRIVES: Duration = Duration::from_secs(5);
+
 /// One link as push sees it.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -28,8 +32,8 @@ pub(super) struct Lane {
     /// Origins of which the peer may know that we do not want them: it was told to send nothing but what was named, and
     /// they may have been unheard of then, by it or by us.
     unsure: Bits,
-    /// The peer was, or is to be, told so.
-    all_told: bool,
+    /// When the peer was told so, and whether that is yet to be said.
+    all_told: Option<Mono>,
     all_due: bool,
     /// Origins to ask the peer for, and to tell it that we do not want.
     pub grafts: BTreeSet<u32>,
@@ -51,7 +55,7 @@ impl Lane {
             told: Bits::default(),
             told_at: now,
             unsure: Bits::default(),
-            all_told: false,
+            all_told: None,
             all_due: false,
             grafts: BTreeSet::new(),
             prunes: BTreeSet::new(),
@@ -63,10 +67,10 @@ impl Lane {
     }
 
     /// The peer is to send nothing of these, of so many origins that there are; if that is most, it is said in few words.
-    pub fn tell_at_first(&mut self, unwanted: &[u32], origins: usize) {
+    pub fn tell_at_first(&mut self, now: Mono, unwanted: &[u32], origins: usize) {
         if unwanted.len() >= MANY && origins - unwanted.len() <= unwanted.len() / MANY_TO_ONE {
             unwanted.iter().for_each(|number| self.unsure.set(*number));
-            (self.all_told, self.all_due) = (true, true);
+            (self.all_told, self.all_due) = (Some(now), true);
         } else {
             unwanted.iter().for_each(|number| self.tell(*number));
         }
@@ -74,14 +78,16 @@ impl Lane {
 
     /// An origin is heard of that was not before.
     pub fn on_origin(&mut self, number: u32) {
-        if self.all_told {
+        if self.all_told.is_some() {
             self.unsure.set(number);
         }
     }
 
-    /// Something of an origin came from the peer.
-    pub fn on_carried(&mut self, number: u32) {
-        self.unsure.clear(number);
+    /// Something of an origin came from the peer: it was not told to send none, unless that was on its way to it.
+    pub fn on_carried(&mut self, now: Mono, number: u32) {
+        if self.all_told.is_none_or(|at| at + ARRIVES <= now) {
+            self.unsure.clear(number);
+        }
     }
 
     /// An origin is gone, and its number may be another's.

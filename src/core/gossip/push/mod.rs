@@ -126,7 +126,7 @@ impl Push {
         let unwanted =
             |(number, origin): (u32, &Origin)| (origin.parent.is_some() && origin.node != *node).then_some(number);
         let unwanted: Vec<u32> = (0..).zip(&self.origins).filter_map(unwanted).collect();
-        lane.tell_at_first(&unwanted, self.numbers.len());
+        lane.tell_at_first(now, &unwanted, self.numbers.len());
         self.lanes.insert(link, lane);
         self.note_work(link);
     }
@@ -193,18 +193,18 @@ impl Push {
     }
 
     /// The number of an origin of which something came on `link`.
-    fn number_carried(&mut self, link: LinkId, origin: &NodeId) -> u32 {
+    fn number_carried(&mut self, now: Mono, link: LinkId, origin: &NodeId) -> u32 {
         let number = self.number(origin);
         if let Some(lane) = self.lanes.get_mut(&link) {
-            lane.on_carried(number);
+            lane.on_carried(now, number);
         }
         number
     }
 
     /// An entry of `origin` was new, and came on `link`, so long after it was written.
-    pub fn on_news(&mut self, link: LinkId, origin: &NodeId, lag: Duration) {
+    pub fn on_news(&mut self, now: Mono, link: LinkId, origin: &NodeId, lag: Duration) {
         self.lag.on_pushed(lag);
-        let number = self.number_carried(link, origin);
+        let number = self.number_carried(now, link, origin);
         let origin = &mut self.origins[number as usize];
         if origin.parent == Some(link) {
             (origin.rival, origin.doubted) = (None, Mono::NEVER);
@@ -219,7 +219,7 @@ impl Push {
 
     /// Something held already came on `link`.
     pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
-        let number = self.number_carried(link, origin);
+        let number = self.number_carried(now, link, origin);
         let origin = &mut self.origins[number as usize];
         let parent = origin.parent;
         if parent == Some(link) {

@@ -61,7 +61,7 @@ impl World {
 
     fn news(&mut self, link: u64, origin: &str) {
         let (key, entry) = self.put(origin, "t");
-        self.push.on_news(LinkId(link), &name(origin), Duration::from_millis(1));
+        self.push.on_news(self.now, LinkId(link), &name(origin), Duration::from_millis(1));
         self.push.offer(&key, entry.scope, Offer::From { link: LinkId(link), repaired: false }, |_| false);
     }
 
@@ -370,6 +370,16 @@ fn over_a_link_made_for_a_moment_nothing_of_either_ends_own_flows_unasked() {
     world.push.on_graft(LinkId(2), &Graft { origins: vec![name("me")] });
     world.own("v", false);
     assert_eq!(keys(&world.flush(), 2), ["me:v"]);
+}
+
+#[test]
+fn who_is_chosen_for_what_crossed_the_word_that_it_is_not_wanted_is_asked_for_it() {
+    let (mut world, _) = with_a_new_link(40, 0);
+    world.ready();
+    world.news(2, "o7");
+    world.duplicate(1, "o7");
+    let told = world.told();
+    assert!([(1, "PRUNE"), (2, "GRAFT")].iter().all(|word| told.contains(word)), "{told:?}");
 }
 
 #[test]
