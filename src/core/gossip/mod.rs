@@ -216,6 +216,10 @@ impl Gossip {
 
     /// A peer has lost its parent for these origins.
     pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
+        if graft.origins.contains(&self.params.node) && self.overlay.is_passing(link) {
+            self.overlay.on_staying(link);
+            self.push.on_staying(link);
+        }
         self.push.on_graft(link, graft);
     }
 
@@ -347,6 +351,8 @@ impl Gossip {
     /// Acts on whatever is due.
     pub fn on_deadline(&mut self, cx: &mut Cx<'_>, store: &Store, wall: Wall) {
         self.overlay.on_deadline(cx);
+        let staying = self.overlay.take_staying();
+        staying.into_iter().for_each(|link| self.push.on_staying(link));
         let seen = self.overlay.take_last_seen(cx.now.mono);
         self.facts.extend(seen.map(|addrs| Fact::LastSeen { addrs }));
         if self.push.deadline() <= cx.now.mono {

@@ -168,6 +168,25 @@ fn a_peer_that_wants_nothing_even_of_us_is_here_for_a_moment() {
 }
 
 #[test]
+fn a_link_for_a_moment_stays_for_both_ends_when_one_asks() {
+    let me = || vec![NodeId::new("me").unwrap()];
+    let fx = linked(&["eu", "eu"], |gossip, cx, store| {
+        gossip.on_prune(LINK, &Prune { origins: me(), all_but: None });
+        gossip.on_graft(LINK, &Graft { origins: me() });
+        assert!(!gossip.overlay.is_passing(LINK));
+        let (key, entry) = written("me", "temp", Duration::ZERO, Scope::Global);
+        store.insert_own(key.clone(), entry);
+        gossip.on_local(cx, store, &[(key, Scope::Global)], false);
+        gossip.on_graft(LINK, &Graft { origins: me() });
+        gossip.on_deadline(cx, store, WALL);
+    });
+    let to_it =
+        |fx: &[Effect]| said(fx).into_iter().filter(|(link, _)| *link == 1).map(|(_, kind)| kind).collect::<Vec<_>>();
+    assert_eq!(to_it(&fx).iter().filter(|kind| **kind == "GRAFT").count(), 1, "{:?}", said(&fx));
+    assert!(to_it(&fx).contains(&"SENSOR_UPDATE"), "{:?}", said(&fx));
+}
+
+#[test]
 fn what_a_repair_brought_goes_on_as_such_but_to_the_parent_that_is_about_to_bring_it() {
     for (age_s, to) in [(0, vec![3]), (60, vec![1, 3])] {
         let fx = linked(&["eu", "eu", "eu"], |gossip, cx, store| {

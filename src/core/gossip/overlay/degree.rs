@@ -62,6 +62,15 @@ impl Overlay {
         self.free(foreign).fold((0, 0), |(all, ours), (_, neighbour)| (all + 1, ours + usize::from(neighbour.ours)))
     }
 
+    /// A link made for a moment stays if it is pinned, or if no other to our region is left.
+    pub(super) fn keep_the_last(&mut self) {
+        let alone = self.free(false).next().is_none();
+        let stays = |n: &Neighbour| n.passing && ((alone && !n.foreign) || self.pinned.contains(&n.node));
+        let staying: Vec<LinkId> = self.links.iter().filter(|(_, n)| stays(n)).map(|(link, _)| link).collect();
+        staying.iter().for_each(|link| self.on_staying(*link));
+        self.staying.extend(staying);
+    }
+
     /// Who was wanted for a while is given back, unless the link is one of few.
     pub(super) fn give_back_unwanted(&mut self, cx: &mut Cx<'_>) {
         let now = cx.now.mono;

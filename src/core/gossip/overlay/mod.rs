@@ -70,6 +70,8 @@ pub(super) struct Overlay {
     deaths: usize,
     /// When we look, if there were any.
     look_due: Mono,
+    /// Links made for a moment that stay.
+    staying: Vec<LinkId>,
     /// Neighbours just lost: are they gone, or only the link?
     lost: Vec<Lost>,
     votes: bool,
@@ -121,6 +123,7 @@ impl Overlay {
             retries: BTreeMap::new(),
             deaths: 0,
             look_due: Mono::NEVER,
+            staying: Vec::new(),
             lost: Vec::new(),
             votes: false,
             founding: params.initial_voters.values().flatten().any(|node| *node == params.node),
@@ -173,10 +176,23 @@ impl Overlay {
     pub fn on_passing(&mut self, link: LinkId) {
         if let Some(neighbour) = self.links.get_mut(link) {
             neighbour.passing = true;
+            self.due = Mono::ZERO;
         }
     }
 
-    /// Whether it was.
+    /// It stays.
+    pub fn on_staying(&mut self, link: LinkId) {
+        if let Some(neighbour) = self.links.get_mut(link) {
+            neighbour.passing = false;
+        }
+    }
+
+    /// Links made for a moment that stay, since this was asked last.
+    pub fn take_staying(&mut self) -> Vec<LinkId> {
+        std::mem::take(&mut self.staying)
+    }
+
+    /// Whether it was, and is not to stay.
     pub fn is_passing(&self, link: LinkId) -> bool {
         self.links.get(link).is_some_and(|neighbour| neighbour.passing)
     }
@@ -359,6 +375,7 @@ impl Overlay {
             return;
         }
         self.due = Mono::NEVER;
+        self.keep_the_last();
         self.give_back_unwanted(cx);
         self.look_after_lost(cx);
         self.contact(cx);

@@ -310,6 +310,23 @@ fn who_was_wanted_for_a_while_is_given_back() {
     assert!(world.asked(link) > world.now);
 }
 
+#[test]
+fn a_link_for_a_moment_stays_where_it_is_the_last_or_must_be() {
+    let mut world = World::new(100);
+    let links: Vec<LinkId> = (0..4).map(|n| world.up(&format!("n{n}"), false)).collect();
+    links[1..].iter().for_each(|link| world.overlay.on_passing(*link));
+    let mut staying = |act: &mut dyn FnMut(&mut Overlay, &mut Cx<'_>)| {
+        world.with(|overlay, cx| act(overlay, cx));
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+        world.overlay.take_staying()
+    };
+    assert_eq!(staying(&mut |_, _| ()), []);
+    assert_eq!(staying(&mut |overlay, _| overlay.pin(BTreeSet::from([name("n1")]))), [links[1]]);
+    let lost = staying(&mut |overlay, cx| assert!(!overlay.on_link_down(cx, links[0])));
+    assert_eq!(lost, links[2..], "the pinned one is none of those that there are to be so many of");
+    assert!(links.iter().all(|link| !world.overlay.is_passing(*link)));
+}
+
 /// How many of those who live are dialed by one of a region in which so many strangers die.
 fn looked_up(members: usize, deaths: usize) -> usize {
     let mut world = World::new(members);

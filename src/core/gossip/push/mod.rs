@@ -143,6 +143,19 @@ impl Push {
         self.note_work(link);
     }
 
+    /// A link made for a moment stays: what is either end's own flows over it.
+    pub fn on_staying(&mut self, link: LinkId) {
+        let own = self.number(&self.params.node.clone());
+        let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
+        let number = self.number(&peer);
+        let Some(lane) = self.lanes.get_mut(&link) else { return };
+        lane.pruned.clear(own);
+        lane.untell(number);
+        // Its other end sends its own again when it is asked.
+        lane.grafts.insert(number);
+        self.note_work(link);
+    }
+
     /// A lane may have something to say.
     fn note_work(&mut self, link: LinkId) {
         if let Some(lane) = self.lanes.get(&link).filter(|lane| lane.has_work()) {
