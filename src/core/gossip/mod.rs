@@ -85,7 +85,7 @@ impl Gossip {
         }
         self.push.on_link_up(cx.now.mono, peer.link, &peer.node, foreign);
         if self.overlay.is_passing(peer.link) {
-            self.push.on_passing(peer.link);
+            self.push.on_passing(peer.link, true);
         }
         self.push.flush(cx, store);
         self.repair.on_link_up(cx, store, &peer, wall);
@@ -210,6 +210,7 @@ impl Gossip {
         if prune.origins.contains(&self.params.node) {
             // Who is linked to an origin to stay has no better parent.
             self.overlay.on_passing(link);
+            self.push.on_passing(link, false);
         }
         self.push.on_prune(link, prune);
     }
@@ -286,7 +287,9 @@ impl Gossip {
                         false => Fact::Accepted { from: from.clone(), key, entry, meaning },
                     });
                 }
-                Outcome::Duplicate if way == Way::Push => self.push.on_duplicate(cx.now.mono, link, &origin),
+                Outcome::Duplicate if way == Way::Push => {
+                    self.push.on_duplicate(cx.now.mono, link, &origin, repaired);
+                }
                 Outcome::Duplicate => {}
                 Outcome::Refused { key, why } => self.facts.push(Fact::Refused { from: from.clone(), key, why }),
             }

@@ -24,7 +24,8 @@ impl Overlay {
         if everyone || self.is_kept(&asking.node) || asking.parting {
             return;
         }
-        let same = |(id, other): (LinkId, &Neighbour)| id != link && other.foreign == asking.foreign && !other.parting;
+        let lasts = |other: &Neighbour| other.foreign == asking.foreign && !other.parting && !other.passing;
+        let same = |(id, other): (LinkId, &Neighbour)| id != link && lasts(other);
         let is_needed = !asking.foreign || self.votes;
         if !is_needed || self.links.iter().any(same) {
             self.part(cx, link);
@@ -62,9 +63,9 @@ impl Overlay {
         self.free(foreign).fold((0, 0), |(all, ours), (_, neighbour)| (all + 1, ours + usize::from(neighbour.ours)))
     }
 
-    /// A link made for a moment stays if it is pinned, or if no other to our region is left.
+    /// A link made for a moment stays if it is pinned, or if no other to our region is left, or everyone is linked there.
     pub(super) fn keep_the_last(&mut self) {
-        let alone = self.free(false).next().is_none();
+        let alone = self.free(false).next().is_none() || self.is_small();
         let stays = |n: &Neighbour| n.passing && ((alone && !n.foreign) || self.pinned.contains(&n.node));
         let staying: Vec<LinkId> = self.links.iter().filter(|(_, n)| stays(n)).map(|(link, _)| link).collect();
         staying.iter().for_each(|link| self.on_staying(*link));
@@ -79,9 +80,19 @@ impl Overlay {
         for node in over {
             self.wanted.remove(&node);
             let Some(link) = self.links.to(&node) else { continue };
-            if (self.is_passing(link) || self.is_spare(link)) && !self.is_kept(&node) {
+            if !self.is_passing(link) && self.is_spare(link) && !self.is_kept(&node) {
                 self.ask_back(cx, link);
             }
+        }
+        let over = |n: &Neighbour| n.passing && n.ours && !n.parting && !self.is_kept(&n.node);
+        let over: Vec<(LinkId, Mono)> =
+            self.links.iter().filter(|(_, n)| over(n)).map(|(link, n)| (link, n.asked)).collect();
+        for (link, asked) in over {
+            // The peer may need it for a while.
+            if asked <= now {
+                self.ask_back(cx, link);
+            }
+            self.wait_for(if asked <= now { now + ASKED_FOR } else { asked });
         }
         if let Some(until) = self.wanted.values().min().copied() {
             self.wait_for(until);

@@ -290,7 +290,15 @@ fn who_comes_for_a_moment_drives_no_neighbour_away_and_is_none() {
     world.with(|overlay, cx| overlay.on_deadline(cx));
     let asked = |effect: &Effect| matches!(effect, Effect::Send { message: Message::Release(_), .. });
     assert_eq!(world.fx.iter().filter(|effect| asked(effect)).count(), 0);
-    assert!(links[..8].iter().all(|link| world.overlay.is_passing(*link)));
+    let first = links[9];
+    links[10..].iter().chain([&links[8]]).for_each(|link| world.with(|overlay, cx| drop_link(overlay, cx, *link)));
+    let before = world.hangups();
+    world.with(|overlay, cx| overlay.on_release(cx, first));
+    assert_eq!(world.hangups(), before, "nor is the last neighbour given up beside them");
+}
+
+fn drop_link(overlay: &mut Overlay, cx: &mut Cx<'_>, link: LinkId) {
+    overlay.on_link_down(cx, link);
 }
 
 #[test]
@@ -305,9 +313,11 @@ fn who_was_wanted_for_a_while_is_given_back() {
     let link = world.overlay.links.to(&wanted).expect("linked");
     assert!(world.overlay.is_passing(link), "there are enough others");
     assert!(world.asked(link) == Mono::ZERO, "not yet");
-    world.now = world.now + SECONDS(6);
-    world.with(|overlay, cx| overlay.on_deadline(cx));
-    assert!(world.asked(link) > world.now);
+    for when in ["its time is over", "it is still there"] {
+        world.now = world.now + SECONDS(6);
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+        assert!(world.asked(link) > world.now, "{when}");
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ const ARRIVES: Duration = Duration::from_secs(5);
 pub(super) struct Lane {
     pub node: NodeId,
     pub foreign: bool,
+    /// The link was made for a moment: what comes over it makes nobody a parent that has one.
+    pub passing: bool,
     /// Origins that the peer does not want from us.
     pub pruned: Bits,
     /// Origins that we do not want from the peer, and have told it so.
@@ -51,6 +53,7 @@ impl Lane {
         Self {
             node,
             foreign,
+            passing: false,
             pruned: Bits::default(),
             told: Bits::default(),
             told_at: now,
@@ -103,6 +106,11 @@ impl Lane {
     pub fn prune(&mut self, number: u32, origin: &NodeId) {
         self.pruned.set(number);
         self.outbox.drop_origin(origin);
+    }
+
+    /// Whether the peer was told to send none of an origin, or may have been.
+    pub fn has_told(&self, number: u32) -> bool {
+        self.told.has(number) || self.unsure.has(number)
     }
 
     /// The peer is to send an origin no more.

@@ -5,7 +5,7 @@
 //! more until it is grafted. What each link carries and what waits for it stand beside this, in its lane and outbox.
 //!
 //! Invariants: the parent of an origin is never pruned. `told` here and `pruned` at the other end of a link say the
-//! same, but for what is on its way.
+//! same, but for what is on its way; where that is in doubt, `unsure` says so.
 
 mod bits;
 mod lag;
@@ -131,15 +131,20 @@ impl Push {
         self.note_work(link);
     }
 
-    /// A link was made for a moment: nothing of either end's own flows over it unless it is asked for. A direct link is
-    /// the best parent there is, and what hangs on it would be cut off when it goes.
-    pub fn on_passing(&mut self, link: LinkId) {
+    /// A link was made for a moment, by us or by the peer, who has said so: nothing of either end's own flows over it
+    /// unless it is asked for. A direct link is the best parent there is, and what hangs on it would be cut off when it
+    /// goes.
+    pub fn on_passing(&mut self, link: LinkId, by_us: bool) {
         let own = self.number(&self.params.node.clone());
         let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
         let number = self.number(&peer);
         let Some(lane) = self.lanes.get_mut(&link) else { return };
+        lane.passing = true;
         lane.pruned.set(own);
-        lane.tell(number);
+        match by_us {
+            true => lane.tell(number),
+            false => lane.told.set(number),
+        }
         self.note_work(link);
     }
 
@@ -149,6 +154,7 @@ impl Push {
         let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
         let number = self.number(&peer);
         let Some(lane) = self.lanes.get_mut(&link) else { return };
+        lane.passing = false;
         lane.pruned.clear(own);
         lane.untell(number);
         // Its other end sends its own again when it is asked.
@@ -172,7 +178,7 @@ impl Push {
         let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
         // One that had them without us, if there is one.
-        let has_others = |(_, lane): &(&LinkId, &Lane)| orphans.iter().any(|number| lane.told.has(*number));
+        let has_others = |(_, lane): &(&LinkId, &Lane)| orphans.iter().any(|number| lane.has_told(*number));
         let first = self.lanes.iter().find(has_others).or_else(|| self.lanes.iter().next());
         let asked = first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link);
         orphans.iter().for_each(|number| self.look_for_parent(*number, None));
@@ -225,13 +231,16 @@ impl Push {
         if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
             // One that brings news again has a parent beside it that brings none.
             self.adopt(link, number);
-        } else if origin.parent != Some(link) && !self.prefer_the_origin(link, number) {
+        } else if origin.parent != Some(link)
+            && !self.prefer_the_origin(link, number)
+            && self.lanes.get(&link).is_some_and(|lane| !lane.passing)
+        {
             self.origins[number as usize].rival = Some(link);
         }
     }
 
-    /// Something held already came on `link`.
-    pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
+    /// Something held already came on `link`; `repaired` if not by trees alone.
+    pub fn on_duplicate(&mut self, now: Mono, link: LinkId, origin: &NodeId, repaired: bool) {
         let number = self.number_carried(now, link, origin);
         let origin = &mut self.origins[number as usize];
         let parent = origin.parent;
@@ -240,8 +249,12 @@ impl Push {
         } else if origin.rival == Some(link) {
             origin.rival = None;
         }
-        if self.prefer_the_origin(link, number) || parent.is_none() {
+        if self.prefer_the_origin(link, number) {
             return;
+        }
+        if parent.is_none() {
+            // A repair was faster than the tree.
+            return if repaired { () } else { self.adopt(link, number) };
         }
         // The parent is never pruned: whoever prunes on any copy is cut off sooner or later. But a link that was faster
         // takes its place: what comes later on the parent's link may have come by way of us, and whoever prunes its
@@ -282,8 +295,11 @@ impl Push {
     /// The origin's own link is the best parent there is, and cannot close a circle: it replaces any other.
     fn prefer_the_origin(&mut self, link: LinkId, number: u32) -> bool {
         let origin = &self.origins[number as usize];
-        if self.lanes.get(&link).is_none_or(|lane| lane.node != origin.node) {
+        if self.lanes.get(&link).is_none_or(|lane| lane.node != origin.node || lane.passing) {
             return false;
+        }
+        if origin.parent == Some(link) {
+            return true;
         }
         if let Some(parent) = origin.parent
             && let Some(old) = self.lanes.get_mut(&parent)
@@ -365,14 +381,15 @@ impl Push {
             lane.prune(number, origin);
         }
         if let (Some(wanted), Some(lane)) = (&prune.all_but, self.lanes.get_mut(&link)) {
-            let wanted: BTreeSet<&NodeId> = wanted.iter().chain([&self.params.node]).collect();
+            let peer = lane.node.clone();
+            let wanted: BTreeSet<&NodeId> = wanted.iter().chain([&self.params.node, &peer]).collect();
             for (origin, number) in self.numbers.iter().filter(|(origin, _)| !wanted.contains(origin)) {
                 lane.prune(*number, origin);
             }
         }
     }
 
-    /// A peer has no parent for these origins: its link carries them again. If it is our parent for one, neither have we.
+    /// A peer wants these origins from us: its link carries them again. If it was our parent for one, we have none.
     pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
         for origin in &graft.origins {
             let number = self.number(origin);

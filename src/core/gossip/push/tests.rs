@@ -66,7 +66,7 @@ impl World {
     }
 
     fn duplicate(&mut self, link: u64, origin: &str) {
-        self.push.on_duplicate(self.now, LinkId(link), &name(origin));
+        self.push.on_duplicate(self.now, LinkId(link), &name(origin), false);
     }
 
     fn missed(&mut self, link: u64, origin: &str) {
@@ -357,7 +357,7 @@ fn over_a_link_made_for_a_moment_nothing_of_either_ends_own_flows_unasked() {
     world.news(1, "b");
     world.flush();
     world.push.on_link_up(world.now, LinkId(2), &name("b"), false);
-    world.push.on_passing(LinkId(2));
+    world.push.on_passing(LinkId(2), true);
     let sent = world.flush().into_iter().map(|(_, message)| message).collect::<Vec<_>>();
     let prune = |origins, all_but| Message::Prune(Prune { origins, all_but });
     assert_eq!(sent, [prune(vec![], Some(vec![])), prune(vec![name("b")], None)]);
@@ -380,6 +380,31 @@ fn who_is_chosen_for_what_crossed_the_word_that_it_is_not_wanted_is_asked_for_it
     world.duplicate(1, "o7");
     let told = world.told();
     assert!([(1, "PRUNE"), (2, "GRAFT")].iter().all(|word| told.contains(word)), "{told:?}");
+}
+
+#[test]
+fn a_link_for_a_moment_makes_its_end_no_parent_of_who_has_one() {
+    let mut world = World::new(&["a", "b"]);
+    world.push.on_passing(LinkId(2), false);
+    world.news(1, "b");
+    world.news(2, "b");
+    world.ready();
+    world.flush();
+    world.duplicate(1, "b");
+    assert_eq!(world.told(), [], "what waits for confirmation comes over it as well");
+    world.push.on_link_down(LinkId(1));
+    assert_eq!(world.told(), [(2, "GRAFT")], "but it is asked when that is lost");
+}
+
+#[test]
+fn a_copy_that_came_by_trees_alone_makes_a_parent_where_a_repair_was_faster() {
+    for (repaired, chosen) in [(false, true), (true, false)] {
+        let mut world = World::new(&["a", "b"]);
+        world.put("z", "t");
+        world.push.on_duplicate(world.now, LinkId(1), &name("z"), repaired);
+        world.duplicate(2, "z");
+        assert_eq!(world.told() == [(2, "PRUNE")], chosen);
+    }
 }
 
 #[test]
