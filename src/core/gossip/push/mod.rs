@@ -253,8 +253,11 @@ impl Push {
             return;
         }
         if parent.is_none() {
-            // A repair was faster than the tree.
-            return if repaired { () } else { self.adopt(link, number) };
+            // If it came by trees alone, a repair was faster than they are.
+            if !repaired {
+                self.adopt(link, number);
+            }
+            return;
         }
         // The parent is never pruned: whoever prunes on any copy is cut off sooner or later. But a link that was faster
         // takes its place: what comes later on the parent's link may have come by way of us, and whoever prunes its
