@@ -215,7 +215,7 @@ impl Gossip {
         self.push.on_prune(link, prune);
     }
 
-    /// A peer has lost its parent for these origins.
+    /// A peer wants these origins from us.
     pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
         if graft.origins.contains(&self.params.node) && self.overlay.is_passing(link) {
             self.overlay.on_staying(link);

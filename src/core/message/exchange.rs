@@ -32,7 +32,7 @@ pub struct Prune {
     pub all_but: Option<Vec<NodeId>>,
 }
 
-/// The sender lost its parent for these origins: the link carries them again.
+/// The sender wants these origins from the receiver: the link carries them again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graft {
     /// Whose entries to send again.

@@ -135,10 +135,7 @@ impl Push {
     /// unless it is asked for. A direct link is the best parent there is, and what hangs on it would be cut off when it
     /// goes.
     pub fn on_passing(&mut self, link: LinkId, by_us: bool) {
-        let own = self.number(&self.params.node.clone());
-        let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
-        let number = self.number(&peer);
-        let Some(lane) = self.lanes.get_mut(&link) else { return };
+        let Some((own, number, lane)) = self.ends(link) else { return };
         lane.passing = true;
         lane.pruned.set(own);
         match by_us {
@@ -148,12 +145,16 @@ impl Push {
         self.note_work(link);
     }
 
+    /// The origins at this end of a link and at the other, and its lane.
+    fn ends(&mut self, link: LinkId) -> Option<(u32, u32, &mut Lane)> {
+        let peer = self.lanes.get(&link)?.node.clone();
+        let (own, number) = (self.number(&self.params.node.clone()), self.number(&peer));
+        Some((own, number, self.lanes.get_mut(&link)?))
+    }
+
     /// A link made for a moment stays: what is either end's own flows over it.
     pub fn on_staying(&mut self, link: LinkId) {
-        let own = self.number(&self.params.node.clone());
-        let Some(peer) = self.lanes.get(&link).map(|lane| lane.node.clone()) else { return };
-        let number = self.number(&peer);
-        let Some(lane) = self.lanes.get_mut(&link) else { return };
+        let Some((own, number, lane)) = self.ends(link) else { return };
         lane.passing = false;
         lane.pruned.clear(own);
         lane.untell(number);
