@@ -231,7 +231,10 @@ impl Push {
         }
         if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
             // One that brings news again has a parent beside it that brings none.
-            self.adopt(link, number);
+            match origin.parent {
+                None => self.adopt(link, number),
+                Some(_) => self.claim(link, number),
+            }
         } else if origin.parent != Some(link)
             && !self.prefer_the_origin(link, number)
             && self.lanes.get(&link).is_some_and(|lane| !lane.passing)
@@ -256,7 +259,7 @@ impl Push {
         if parent.is_none() {
             // If it came by trees alone, a repair was faster than they are.
             if !repaired {
-                self.adopt(link, number);
+                self.claim(link, number);
             }
             return;
         }
@@ -283,8 +286,20 @@ impl Push {
             return false;
         }
         origin.replaced = Some(now);
-        self.adopt(rival, number);
+        self.claim(rival, number);
         true
+    }
+
+    /// Adopts a parent that may have chosen us meanwhile, since it has not pruned the origin: it is asked, and who is asked
+    /// by its own parent looks for another. Two that chose each other would both wait.
+    fn claim(&mut self, link: LinkId, number: u32) {
+        self.adopt(link, number);
+        if let Some(lane) = self.lanes.get_mut(&link)
+            && !lane.pruned.has(number)
+        {
+            lane.grafts.insert(number);
+            self.note_work(link);
+        }
     }
 
     fn adopt(&mut self, link: LinkId, number: u32) {
