@@ -31,6 +31,8 @@ use crate::core::time::Mono;
 
 /// Prunes wait for each other for so many times `push_delay`.
 const WISHES_WAIT: u32 = 5;
+/// Who has lost a parent asks so many of those that have the origin without it.
+const ASKED: usize = 3;
 /// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
 /// instance: it is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
@@ -174,9 +176,14 @@ impl Push {
     /// A link is no longer in use: origins that lost their parent are asked of all others. The link of one that is asked
     /// for them, to repair with at once, if there were any.
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
-        self.lanes.remove(&link)?;
+        let gone = self.lanes.remove(&link)?;
         self.busy.remove(&link);
-        let lost = |(number, origin): (u32, &Origin)| (origin.parent == Some(link)).then_some(number);
+        let lost = |(number, origin): (u32, &Origin)| {
+            // Also those that had none, and had asked there: somebody is left to ask if it was not everybody.
+            let was_asked = || !gone.has_told(number) && self.lanes.values().any(|lane| lane.has_told(number));
+            let is_lost = origin.parent == Some(link) || (origin.parent.is_none() && was_asked());
+            is_lost.then_some(number)
+        };
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
         // One that had them without us, if there is one.
         let has_others = |(_, lane): &(&LinkId, &Lane)| orphans.iter().any(|number| lane.has_told(*number));
@@ -199,12 +206,25 @@ impl Push {
         }
     }
 
-    /// An origin's parent is lost, or asks us for it. All others are asked, also those that have it from us: they may
-    /// be the only ones left, and ask theirs.
+    /// An origin's parent is lost, or asks us for it. Some are asked that have it without us; where those are few they may
+    /// have it by way of us after all, and who has it from us is asked as well, and does the same.
     fn look_for_parent(&mut self, number: u32, asked_by: Option<LinkId>) {
-        self.graft(number);
+        let origin = &mut self.origins[number as usize];
+        (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
+        let asked_by = |link: LinkId| Some(link) == asked_by;
+        let told: Vec<LinkId> = self.lanes.iter().filter(|(_, lane)| lane.has_told(number)).map(|(l, _)| *l).collect();
+        // Of each origin others, lest all that a link carried crowds on the next.
+        let first = number as usize % told.len().max(1);
+        let (before, after) = told.split_at(first);
+        for link in after.iter().chain(before).take(ASKED) {
+            self.lanes.get_mut(link).expect("it was just seen").untell(number);
+            self.note_work(*link);
+        }
+        if told.len() >= ASKED {
+            return;
+        }
         for (link, lane) in &mut self.lanes {
-            if !lane.pruned.has(number) && Some(*link) != asked_by {
+            if !lane.pruned.has(number) && !asked_by(*link) {
                 lane.grafts.insert(number);
                 self.busy.insert(*link);
                 self.due = self.due.min(lane.due());
@@ -233,7 +253,7 @@ impl Push {
             // One that brings news again has a parent beside it that brings none.
             match origin.parent {
                 None => self.adopt(link, number),
-                Some(_) => self.claim(link, number),
+                Some(_) => self.adopt(link, number),
             }
         } else if origin.parent != Some(link)
             && !self.prefer_the_origin(link, number)
@@ -286,7 +306,7 @@ impl Push {
             return false;
         }
         origin.replaced = Some(now);
-        self.claim(rival, number);
+        self.adopt(rival, number);
         true
     }
 
@@ -414,7 +434,12 @@ impl Push {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
             lane.pruned.clear(number);
-            if self.origins[number as usize].parent == Some(link) {
+            let origin = &mut self.origins[number as usize];
+            if origin.rival == Some(link) {
+                // It asks us: it has its news from nobody better.
+                origin.rival = None;
+            }
+            if origin.parent == Some(link) {
                 self.look_for_parent(number, Some(link));
             }
         }

@@ -115,7 +115,7 @@ fn a_link_that_is_faster_than_the_parent_takes_its_place_now_and_then() {
     world.news(2, "z");
     world.flush();
     world.duplicate(1, "z");
-    assert_eq!(world.told(), [(1, "PRUNE"), (2, "GRAFT")], "what came later may have come by way of us");
+    assert_eq!(world.told(), [(1, "PRUNE")], "what came later may have come by way of us");
     world.ready();
     world.news(1, "z");
     world.duplicate(2, "z");
@@ -184,7 +184,7 @@ fn a_pruned_link_carries_the_origin_no_more_the_outbox_included_until_it_is_graf
 }
 
 #[test]
-fn a_lost_parent_is_looked_for_with_all_others_and_a_repair_is_asked_for() {
+fn a_lost_parent_is_looked_for_with_others_and_a_repair_is_asked_for() {
     let mut world = World::new(&["a", "b", "c", "d"]);
     world.news(1, "z");
     world.duplicate(2, "z");
@@ -194,6 +194,24 @@ fn a_lost_parent_is_looked_for_with_all_others_and_a_repair_is_asked_for() {
     assert_eq!(world.push.on_link_down(LinkId(1)), Some(LinkId(2)));
     assert_eq!(world.told(), [(2, "GRAFT"), (3, "GRAFT")], "who was pruned, and who has it from us");
     assert_eq!(world.push.on_link_down(LinkId(3)), None, "nobody's parent");
+}
+
+#[test]
+fn of_many_that_have_an_origin_without_us_some_are_asked_for_it_and_the_rest_when_one_of_those_is_lost() {
+    let mut world = World::new(&["a", "b", "c", "d", "e", "f"]);
+    world.news(1, "z");
+    (2..6).for_each(|link| world.duplicate(link, "z"));
+    world.ready();
+    world.flush();
+    world.push.on_link_down(LinkId(1));
+    let told = world.told();
+    let asked: BTreeSet<u64> = told.iter().filter(|(_, kind)| *kind == "GRAFT").map(|(link, _)| *link).collect();
+    assert_eq!((told.len(), asked.len()), (ASKED, ASKED), "{told:?}");
+    assert!(!asked.contains(&6), "it has the origin from us");
+    world.push.on_link_down(LinkId(*asked.first().unwrap()));
+    let left = (2..6).find(|link| !asked.contains(link)).unwrap();
+    let told = world.told();
+    assert!(told.contains(&(left, "GRAFT")) && told.contains(&(6, "GRAFT")), "{told:?}");
 }
 
 #[test]
@@ -408,40 +426,35 @@ fn a_copy_that_came_by_trees_alone_makes_a_parent_where_a_repair_was_faster() {
 }
 
 #[test]
-fn who_takes_a_parent_that_may_hang_on_it_asks_it() {
-    let prune = Prune { origins: vec![name("z")], all_but: None };
+fn who_takes_a_parent_for_a_copy_asks_it_if_it_may_hang_on_us() {
     for (pruned, asks) in [(false, true), (true, false)] {
-        let mut faster = World::new(&["a", "b"]);
-        faster.news(1, "z");
-        faster.news(2, "z");
-        let mut late = World::new(&["a", "b"]);
-        late.news(1, "z");
-        late.push.on_link_down(LinkId(1));
-        for world in [&mut faster, &mut late] {
-            world.flush();
-            world.ready();
-            world.flush();
-            if pruned {
-                world.push.on_prune(LinkId(2), &prune);
-            }
+        let mut world = World::new(&["a", "b"]);
+        world.news(1, "z");
+        world.push.on_link_down(LinkId(1));
+        world.flush();
+        world.ready();
+        world.flush();
+        if pruned {
+            world.push.on_prune(LinkId(2), &Prune { origins: vec![name("z")], all_but: None });
         }
-        faster.duplicate(1, "z");
-        late.duplicate(2, "z");
-        assert_eq!(faster.told().contains(&(2, "GRAFT")), asks, "it was faster than the parent");
-        assert_eq!(late.told().contains(&(2, "GRAFT")), asks, "it brought what had come by a repair");
+        world.duplicate(2, "z");
+        assert_eq!(world.told().contains(&(2, "GRAFT")), asks, "it may have chosen us by another update");
     }
 }
 
 #[test]
-fn two_that_choose_each_other_at_once_both_look_further() {
-    let mut world = World::new(&["a", "b", "c"]);
-    world.news(1, "z");
-    world.news(2, "z");
-    world.duplicate(1, "z");
-    world.flush();
-    // The other end has done the same.
-    world.push.on_graft(LinkId(2), &Graft { origins: vec![name("z")] });
-    assert_eq!(world.told(), [(1, "GRAFT"), (3, "GRAFT")]);
+fn who_asks_us_for_an_origin_is_no_better_parent() {
+    for asks in [true, false] {
+        let mut world = World::new(&["a", "b"]);
+        world.news(1, "z");
+        world.news(2, "z");
+        world.flush();
+        if asks {
+            world.push.on_graft(LinkId(2), &Graft { origins: vec![name("z")] });
+        }
+        world.duplicate(1, "z");
+        assert_eq!(world.told().contains(&(1, "PRUNE")), !asks);
+    }
 }
 
 #[test]
