@@ -214,13 +214,16 @@ fn entries_expire_in_batches_and_never_come_back() {
 }
 
 #[test]
-fn keys_share_their_names_with_the_map() {
+fn keys_share_names_too_long_to_stand_in_them_with_the_map() {
     let mut store = store();
-    let admit = |store: &mut Store, value| match store
-        .admit(entry(1, b'a', 10 - u64::from(value), value, Scope::Global), WALL)
-    {
-        Outcome::New { key, .. } => key,
-        other => panic!("{other:?}"),
+    let long = "a".repeat(60);
+    let admit = |store: &mut Store, value| {
+        let mut entry = entry(1, b'a', 10 - u64::from(value), value, Scope::Global);
+        (entry.origin, entry.channel) = (NodeId::new(&long).unwrap(), Channel::new(&long).unwrap());
+        match store.admit(entry, WALL) {
+            Outcome::New { key, .. } => key,
+            other => panic!("{other:?}"),
+        }
     };
     let (first, second) = (admit(&mut store, 1), admit(&mut store, 2));
     assert!(std::ptr::eq(first.origin.as_str(), second.origin.as_str()));
