@@ -144,7 +144,7 @@ fn what_a_repair_brings_late_grafts_its_origins_tree_and_what_is_young_does_not(
 
 #[test]
 fn what_a_repair_brought_to_a_peer_gives_it_no_claim_to_be_the_parent() {
-    for (repaired, told) in [(false, vec![(1, "PRUNE")]), (true, Vec::new())] {
+    for (repaired, told) in [(false, vec![(1, "PRUNE"), (2, "GRAFT")]), (true, Vec::new())] {
         let fx = linked(&["eu", "eu"], |gossip, cx, store| {
             gossip.on_sensor_update(cx, store, LinkId(1), SensorUpdate { entries: of_z("a", 0) }, WALL);
             let mut entries = of_z("b", 0);

@@ -80,7 +80,9 @@ impl Overlay {
         for node in over {
             self.wanted.remove(&node);
             let Some(link) = self.links.to(&node) else { continue };
-            if !self.is_passing(link) && self.is_spare(link) && !self.is_kept(&node) {
+            // One of our own region was made to stay, and carries trees by now.
+            let is_foreign = self.links.get(link).is_some_and(|neighbour| neighbour.foreign);
+            if is_foreign && !self.is_passing(link) && self.is_spare(link) && !self.is_kept(&node) {
                 self.ask_back(cx, link);
             }
         }

@@ -321,6 +321,20 @@ fn who_was_wanted_for_a_while_is_given_back() {
 }
 
 #[test]
+fn who_was_wanted_while_there_were_few_stays_a_neighbour() {
+    let mut world = World::new(100);
+    let wanted = name("n50");
+    world.overlay.want(world.now, &wanted);
+    world.pass(SECONDS(1), true);
+    let link = world.overlay.links.to(&wanted).expect("linked");
+    assert!(!world.overlay.is_passing(link), "it was among the first");
+    world.pass(SECONDS(30), true);
+    assert!(world.overlay.is_spare(link), "there are others now");
+    assert!(!world.overlay.wanted.contains_key(&wanted), "and its time is over");
+    assert!(world.asked(link) == Mono::ZERO, "trees lead over it");
+}
+
+#[test]
 fn a_link_for_a_moment_stays_where_it_is_the_last_or_must_be() {
     let mut world = World::new(100);
     let links: Vec<LinkId> = (0..4).map(|n| world.up(&format!("n{n}"), false)).collect();

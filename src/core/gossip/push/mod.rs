@@ -61,6 +61,8 @@ struct Origin {
     parent: Option<LinkId>,
     /// A link that was faster than the parent the last time. Who was so before that may have its news from us by now.
     rival: Option<LinkId>,
+    /// Links on which some were asked for it when its parent was lost, while there are more to ask.
+    asked: Vec<LinkId>,
     /// When a rival last took the parent's place.
     replaced: Option<Mono>,
     /// Since when something is missing that the parent should have brought; `NEVER` if nothing is.
@@ -102,6 +104,7 @@ impl Push {
             node: node.clone(),
             parent: None,
             rival: None,
+            asked: Vec::new(),
             replaced: None,
             doubted: Mono::NEVER,
             start: Hlc::ZERO,
@@ -173,30 +176,27 @@ impl Push {
         }
     }
 
-    /// A link is no longer in use: origins that lost their parent are asked of all others. The link of one that is asked
-    /// for them, to repair with at once, if there were any.
+    /// A link is no longer in use: origins that lost their parent are asked of others. The link of one that is asked for
+    /// them, to repair with at once, if there were any.
     pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
         let gone = self.lanes.remove(&link)?;
         self.busy.remove(&link);
         let lost = |(number, origin): (u32, &Origin)| {
-            // Also those that had none, and had asked there: somebody is left to ask if it was not everybody.
-            let was_asked = || !gone.has_told(number) && self.lanes.values().any(|lane| lane.has_told(number));
-            let is_lost = origin.parent == Some(link) || (origin.parent.is_none() && was_asked());
-            is_lost.then_some(number)
+            (origin.parent == Some(link) || origin.asked.contains(&link)).then_some(number)
         };
         let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
-        // One that had them without us, if there is one.
-        let has_others = |(_, lane): &(&LinkId, &Lane)| orphans.iter().any(|number| lane.has_told(*number));
-        let first = self.lanes.iter().find(has_others).or_else(|| self.lanes.iter().next());
-        let asked = first.filter(|_| !orphans.is_empty()).map(|(link, _)| *link);
-        orphans.iter().for_each(|number| self.look_for_parent(*number, None));
-        asked
+        // What came from another region may have no other way into ours than the few links there.
+        orphans.iter().for_each(|number| self.look_for_parent(*number, gone.foreign));
+        let asked = orphans.iter().find_map(|number| self.origins[*number as usize].asked.first());
+        let asked = asked.or_else(|| self.lanes.keys().next());
+        asked.filter(|_| !orphans.is_empty()).copied()
     }
 
     /// An origin has no parent: every link may carry it again, and the first to deliver news is taken.
     fn graft(&mut self, number: u32) {
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
+        origin.asked.clear();
         for (link, lane) in &mut self.lanes {
             lane.untell(number);
             if lane.has_work() {
@@ -206,25 +206,37 @@ impl Push {
         }
     }
 
-    /// An origin's parent is lost, or asks us for it. Some are asked that have it without us; where those are few they may
-    /// have it by way of us after all, and who has it from us is asked as well, and does the same.
-    fn look_for_parent(&mut self, number: u32, asked_by: Option<LinkId>) {
-        let origin = &mut self.origins[number as usize];
-        (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
-        let asked_by = |link: LinkId| Some(link) == asked_by;
-        let told: Vec<LinkId> = self.lanes.iter().filter(|(_, lane)| lane.has_told(number)).map(|(l, _)| *l).collect();
+    /// An origin's parent is lost: some are asked that have it without us, or `all` are. Where those are few they may have
+    /// it by way of us after all: then all are.
+    fn look_for_parent(&mut self, number: u32, all: bool) {
+        let lasts = |lane: &Lane| !lane.foreign && !lane.passing;
+        let without_us = |lane: &Lane| lane.has_told(number) && lane.pruned.has(number);
+        let has_it = |(link, lane): (&LinkId, &Lane)| (without_us(lane) && lasts(lane)).then_some(*link);
+        let near: Vec<LinkId> = self.lanes.iter().filter_map(has_it).collect();
+        if all || near.len() < ASKED {
+            return self.ask_everybody(number, None);
+        }
         // Of each origin others, lest all that a link carried crowds on the next.
-        let first = number as usize % told.len().max(1);
-        let (before, after) = told.split_at(first);
-        for link in after.iter().chain(before).take(ASKED) {
-            self.lanes.get_mut(link).expect("it was just seen").untell(number);
-            self.note_work(*link);
-        }
-        if told.len() >= ASKED {
-            return;
-        }
+        let asked: Vec<LinkId> = near.iter().cycle().skip(number as usize % near.len()).take(ASKED).copied().collect();
         for (link, lane) in &mut self.lanes {
-            if !lane.pruned.has(number) && !asked_by(*link) {
+            if asked.contains(link) || (lane.foreign && !lane.passing) {
+                lane.untell(number);
+                if lane.has_work() {
+                    self.busy.insert(*link);
+                    self.due = self.due.min(lane.due());
+                }
+            }
+        }
+        let origin = &mut self.origins[number as usize];
+        (origin.parent, origin.rival, origin.doubted, origin.asked) = (None, None, Mono::NEVER, asked);
+    }
+
+    /// An origin has no parent, and everybody but one is asked for it, also those that have it from us: they may be the
+    /// only ones left, and ask theirs.
+    fn ask_everybody(&mut self, number: u32, but: Option<LinkId>) {
+        self.graft(number);
+        for (link, lane) in &mut self.lanes {
+            if !lane.pruned.has(number) && Some(*link) != but {
                 lane.grafts.insert(number);
                 self.busy.insert(*link);
                 self.due = self.due.min(lane.due());
@@ -251,10 +263,7 @@ impl Push {
         }
         if origin.parent.is_none() || (origin.rival == Some(link) && origin.parent != Some(link)) {
             // One that brings news again has a parent beside it that brings none.
-            match origin.parent {
-                None => self.adopt(link, number),
-                Some(_) => self.adopt(link, number),
-            }
+            self.adopt(link, number);
         } else if origin.parent != Some(link)
             && !self.prefer_the_origin(link, number)
             && self.lanes.get(&link).is_some_and(|lane| !lane.passing)
@@ -306,7 +315,11 @@ impl Push {
             return false;
         }
         origin.replaced = Some(now);
-        self.adopt(rival, number);
+        match self.lag.is_quick() {
+            true => self.claim(rival, number),
+            // Where push is late, parents change often: asking each time makes it later.
+            false => self.adopt(rival, number),
+        }
         true
     }
 
@@ -327,6 +340,7 @@ impl Push {
             lane.untell(number);
             let origin = &mut self.origins[number as usize];
             (origin.parent, origin.rival, origin.doubted) = (Some(link), None, Mono::NEVER);
+            origin.asked.clear();
             self.note_work(link);
         }
     }
@@ -362,11 +376,16 @@ impl Push {
         }
     }
 
-    /// A repair brought something of `origin`. Who has no parent for it asks those that may have been told not to send it.
+    /// A repair brought something of `origin`. Who has no parent for it asks those that may have been told not to send it,
+    /// and more of the others if some were asked in vain.
     pub fn on_repaired(&mut self, origin: &NodeId) {
         let number = self.number(origin);
-        if self.origins[number as usize].parent.is_some() {
+        let origin = &self.origins[number as usize];
+        if origin.parent.is_some() {
             return;
+        }
+        if !origin.asked.is_empty() {
+            return self.look_for_parent(number, false);
         }
         for (link, lane) in &mut self.lanes {
             if lane.ask_if_unsure(number) {
@@ -383,6 +402,9 @@ impl Push {
         let number = self.number(origin);
         let is_quick = self.lag.is_quick();
         let origin = &mut self.origins[number as usize];
+        if !origin.asked.is_empty() {
+            return self.ask_everybody(number, None);
+        }
         if is_quick || origin.parent.is_none() {
             return self.graft(number);
         }
@@ -440,7 +462,7 @@ impl Push {
                 origin.rival = None;
             }
             if origin.parent == Some(link) {
-                self.look_for_parent(number, Some(link));
+                self.ask_everybody(number, Some(link));
             }
         }
     }
@@ -448,7 +470,9 @@ impl Push {
     /// A node's entries were forgotten, or are too old to be kept.
     pub fn on_forgotten(&mut self, origin: &NodeId) {
         let Some(number) = self.numbers.remove(origin) else { return };
-        (self.origins[number as usize].parent, self.origins[number as usize].doubted) = (None, Mono::NEVER);
+        let gone = &mut self.origins[number as usize];
+        (gone.parent, gone.doubted) = (None, Mono::NEVER);
+        gone.asked.clear();
         for lane in self.lanes.values_mut() {
             lane.on_forgotten(number);
             lane.outbox.drop_origin(origin);

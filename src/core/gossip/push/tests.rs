@@ -115,7 +115,7 @@ fn a_link_that_is_faster_than_the_parent_takes_its_place_now_and_then() {
     world.news(2, "z");
     world.flush();
     world.duplicate(1, "z");
-    assert_eq!(world.told(), [(1, "PRUNE")], "what came later may have come by way of us");
+    assert_eq!(world.told(), [(1, "PRUNE"), (2, "GRAFT")], "what came later may have come by way of us");
     world.ready();
     world.news(1, "z");
     world.duplicate(2, "z");
@@ -196,22 +196,84 @@ fn a_lost_parent_is_looked_for_with_others_and_a_repair_is_asked_for() {
     assert_eq!(world.push.on_link_down(LinkId(3)), None, "nobody's parent");
 }
 
-#[test]
-fn of_many_that_have_an_origin_without_us_some_are_asked_for_it_and_the_rest_when_one_of_those_is_lost() {
-    let mut world = World::new(&["a", "b", "c", "d", "e", "f"]);
+/// Links to a, the parent for z; to as many as are named, which have z without us; to one that has it from us.
+fn searching(others: &[&str]) -> (World, u64) {
+    let mut world = World::new(&["a"]);
     world.news(1, "z");
-    (2..6).for_each(|link| world.duplicate(link, "z"));
-    world.ready();
+    for (link, node) in (2..).zip(others) {
+        world.push.on_link_up(world.now, LinkId(link), &name(node), node.starts_with("far"));
+        if node.starts_with("passing") {
+            world.push.on_passing(LinkId(link), true);
+        }
+    }
+    let below = others.len() as u64 + 2;
+    world.push.on_link_up(world.now, LinkId(below), &name("below"), false);
+    world.push.on_graft(LinkId(below), &Graft { origins: vec![name("z")] });
+    let prune = Prune { origins: vec![name("z")], all_but: None };
+    (2..below).for_each(|link| world.push.on_prune(LinkId(link), &prune));
+    world.flush();
+    (world, below)
+}
+
+fn grafted(world: &mut World) -> Vec<u64> {
+    let told = world.told();
+    told.iter().filter(|(_, kind)| *kind == "GRAFT").map(|(link, _)| *link).collect()
+}
+
+#[test]
+fn of_many_that_have_an_origin_without_us_some_are_asked_for_it_and_others_when_those_do_not_help() {
+    type Fails = fn(&mut World, u64);
+    let is_lost: Fails = |world, link| assert!(world.push.on_link_down(LinkId(link)).is_some());
+    let is_silent: Fails = |world, _| world.push.on_repaired(&name("z"));
+    for fails in [is_lost, is_silent] {
+        let (mut world, below) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
+        world.push.on_link_down(LinkId(1));
+        let first = grafted(&mut world);
+        assert_eq!(first.len(), ASKED, "{first:?}");
+        fails(&mut world, first[0]);
+        let second = grafted(&mut world);
+        assert_eq!(second.len(), ASKED, "{second:?}");
+        assert!(second.iter().all(|link| !first.contains(link) && *link != below), "{first:?} {second:?}");
+        fails(&mut world, second[0]);
+        let third = grafted(&mut world);
+        assert!(third.contains(&below), "in the end who has it from us as well: {third:?}");
+        assert!((2..below).all(|link| [&first, &second, &third].iter().any(|asked| asked.contains(&link))));
+    }
+}
+
+#[test]
+fn when_the_three_that_had_an_origin_without_us_are_lost_too_who_has_it_from_us_is_asked() {
+    let (mut world, below) = searching(&["b", "c", "d"]);
+    for link in [1, 2, 3, 4] {
+        world.push.on_link_down(LinkId(link));
+    }
+    assert_eq!(grafted(&mut world), [below]);
+}
+
+#[test]
+fn neither_a_link_for_a_moment_nor_one_to_another_region_is_one_of_those_asked_at_first() {
+    for (others, asked) in [
+        (["passing1", "b", "c", "passing2", "d"], vec![3, 4, 6]),
+        (["far1", "b", "c", "far2", "d"], vec![2, 3, 4, 5, 6]),
+        (["far1", "far2", "b", "c", "passing1"], vec![2, 3, 4, 5, 6, 7]),
+    ] {
+        let (mut world, _) = searching(&others);
+        world.push.on_link_down(LinkId(1));
+        assert_eq!(grafted(&mut world), asked, "{others:?}");
+    }
+}
+
+#[test]
+fn who_is_next_to_the_only_link_to_an_origins_region_asks_everybody_when_that_is_lost() {
+    let mut world = World::new(&[]);
+    world.push.on_link_up(world.now, LinkId(1), &name("far"), true);
+    world.news(1, "z");
+    for (link, node) in (2..).zip(["b", "c", "d", "e"]) {
+        world.push.on_link_up(world.now, LinkId(link), &name(node), false);
+    }
     world.flush();
     world.push.on_link_down(LinkId(1));
-    let told = world.told();
-    let asked: BTreeSet<u64> = told.iter().filter(|(_, kind)| *kind == "GRAFT").map(|(link, _)| *link).collect();
-    assert_eq!((told.len(), asked.len()), (ASKED, ASKED), "{told:?}");
-    assert!(!asked.contains(&6), "it has the origin from us");
-    world.push.on_link_down(LinkId(*asked.first().unwrap()));
-    let left = (2..6).find(|link| !asked.contains(link)).unwrap();
-    let told = world.told();
-    assert!(told.contains(&(left, "GRAFT")) && told.contains(&(6, "GRAFT")), "{told:?}");
+    assert_eq!(grafted(&mut world), [2, 3, 4, 5]);
 }
 
 #[test]
@@ -439,6 +501,22 @@ fn who_takes_a_parent_for_a_copy_asks_it_if_it_may_hang_on_us() {
         }
         world.duplicate(2, "z");
         assert_eq!(world.told().contains(&(2, "GRAFT")), asks, "it may have chosen us by another update");
+    }
+}
+
+#[test]
+fn who_changes_its_parent_asks_the_new_one_unless_push_is_late() {
+    for late in [false, true] {
+        let mut world = World::new(&["a", "b"]);
+        world.news(1, "z");
+        world.news(2, "z");
+        if late {
+            (0..100).for_each(|_| world.push.lag.on_pushed(Duration::from_secs(1)));
+        }
+        world.flush();
+        world.duplicate(1, "z");
+        let told = world.told();
+        assert_eq!((told.contains(&(1, "PRUNE")), told.contains(&(2, "GRAFT"))), (true, !late), "{told:?}");
     }
 }
 
