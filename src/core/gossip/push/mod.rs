@@ -197,7 +197,12 @@ impl Push {
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
         origin.asked.clear();
-        for (link, lane) in &mut self.lanes {
+        self.untell(number, |_, _| true);
+    }
+
+    /// The peers of such links are to send an origin again, if they were told not to.
+    fn untell(&mut self, number: u32, of: impl Fn(LinkId, &Lane) -> bool) {
+        for (link, lane) in self.lanes.iter_mut().filter(|(link, lane)| of(**link, lane)) {
             lane.untell(number);
             if lane.has_work() {
                 self.busy.insert(*link);
@@ -218,15 +223,7 @@ impl Push {
         }
         // Of each origin others, lest all that a link carried crowds on the next.
         let asked: Vec<LinkId> = near.iter().cycle().skip(number as usize % near.len()).take(ASKED).copied().collect();
-        for (link, lane) in &mut self.lanes {
-            if asked.contains(link) || (lane.foreign && !lane.passing) {
-                lane.untell(number);
-                if lane.has_work() {
-                    self.busy.insert(*link);
-                    self.due = self.due.min(lane.due());
-                }
-            }
-        }
+        self.untell(number, |link, lane| asked.contains(&link) || (lane.foreign && !lane.passing));
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival, origin.doubted, origin.asked) = (None, None, Mono::NEVER, asked);
     }
