@@ -14,6 +14,9 @@ use crate::core::time::Mono;
 
 /// How long a neighbour may take to give a link up that it was asked for.
 const ASKED_FOR: Duration = Duration::from_secs(5);
+/// Nodes of a region that swap a neighbour in one interval at most, in the mean. Each swap moves as many trees as the
+/// region has nodes, so the larger it is the rarer they are to be.
+const SWAPPING: usize = 100;
 
 impl Overlay {
     /// A peer has more links than it wants: it gets this one back, unless it is pinned or our only one of its kind. Who
@@ -183,7 +186,9 @@ impl Overlay {
             self.put_off_swap(cx);
             let picks: Vec<LinkId> = self.free(false).filter(|(_, n)| n.ours).map(|(link, _)| link).collect();
             let spare = !self.is_small() && self.count(false).0 >= self.params.gossip.overlay_degree;
-            if let Some(link) = cx.rng.pick(&picks).filter(|_| spare) {
+            let near = self.members.near().len();
+            let is_its_turn = near <= SWAPPING || cx.rng.below(near) < SWAPPING;
+            if let Some(link) = cx.rng.pick(&picks).filter(|_| spare && is_its_turn) {
                 self.ask_back(cx, *link);
             }
         }

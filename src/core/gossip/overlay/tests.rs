@@ -440,6 +440,18 @@ fn picks_are_swapped_one_at_a_time_as_often_as_is_set() {
     assert!(before <= 1 && (5..=25).contains(&after), "{before}, then {after} swaps in ten intervals");
 }
 
+#[test]
+fn the_larger_a_region_is_the_rarer_its_nodes_swap() {
+    let swaps = |nodes| {
+        let mut world = World::new(nodes);
+        world.overlay.params.gossip.swap_interval = SECONDS(20);
+        world.pass(SECONDS(5), true);
+        asked_back(&mut world, SECONDS(2_000))
+    };
+    let (few, many) = (swaps(100), swaps(1_000));
+    assert!((50..=200).contains(&few) && (3..=25).contains(&many), "{few} and {many} in a hundred intervals");
+}
+
 /// How many neighbours are asked to give their links up within `span`, who do, while every dial goes through.
 fn asked_back(world: &mut World, span: Duration) -> usize {
     let (end, mut asked) = (world.now + span, 0);
