@@ -96,7 +96,7 @@ impl Gossip {
     pub fn on_link_down(&mut self, cx: &mut Cx<'_>, store: &Store, link: LinkId, wall: Wall) -> bool {
         self.peers.remove(&link);
         self.repair.on_link_down(cx, link);
-        let grafted = self.push.on_link_down(link);
+        let grafted = self.push.on_link_down(cx.now.mono, link);
         self.push.flush(cx, store);
         if let Some(grafted) = grafted {
             // What was pushed to nobody while the tree was broken comes at once.
@@ -216,12 +216,12 @@ impl Gossip {
     }
 
     /// A peer wants these origins from us.
-    pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
+    pub fn on_graft(&mut self, now: Mono, link: LinkId, graft: &Graft) {
         if graft.origins.contains(&self.params.node) && self.overlay.is_passing(link) {
             self.overlay.on_staying(link);
             self.push.on_staying(link);
         }
-        self.push.on_graft(link, graft);
+        self.push.on_graft(now, link, graft);
     }
 
     /// Repair brought entries.
@@ -268,18 +268,18 @@ impl Gossip {
             }
             match outcome {
                 Outcome::New { key, entry, meaning } => {
+                    let lag = Duration::from_millis(wall.millis_after(entry.stamp.wall()).try_into().unwrap_or(0));
                     if entry.stamp.wall() < settled_by && settled.insert(origin.clone()) && way == Way::Repair {
                         // Push should have brought it: its tree does not reach us.
-                        self.push.on_missed(cx.now.mono, link, &origin);
+                        self.push.on_missed(cx.now.mono, link, &origin, lag);
                     }
                     if let Meaning::Node(info) = &meaning {
                         self.push.on_start(&origin, info.start);
                     }
                     if !repaired && !own {
-                        let lag = u64::try_from(wall.millis_after(entry.stamp.wall())).unwrap_or(0);
-                        self.push.on_news(cx.now.mono, link, &origin, Duration::from_millis(lag));
+                        self.push.on_news(cx.now.mono, link, &origin, lag);
                     } else if !own {
-                        self.push.on_repaired(&origin);
+                        self.push.on_repaired(cx.now.mono, &origin, lag);
                     }
                     self.forward(&key, &entry, (link, way), repaired);
                     self.facts.push(match own {

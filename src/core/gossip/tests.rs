@@ -172,12 +172,12 @@ fn a_link_for_a_moment_stays_for_both_ends_when_one_asks() {
     let me = || vec![NodeId::new("me").unwrap()];
     let fx = linked(&["eu", "eu"], |gossip, cx, store| {
         gossip.on_prune(LINK, &Prune { origins: me(), all_but: None });
-        gossip.on_graft(LINK, &Graft { origins: me() });
+        gossip.on_graft(Mono::ZERO, LINK, &Graft { origins: me() });
         assert!(!gossip.overlay.is_passing(LINK));
         let (key, entry) = written("me", "temp", Duration::ZERO, Scope::Global);
         store.insert_own(key.clone(), entry);
         gossip.on_local(cx, store, &[(key, Scope::Global)], false);
-        gossip.on_graft(LINK, &Graft { origins: me() });
+        gossip.on_graft(Mono::ZERO, LINK, &Graft { origins: me() });
         gossip.on_deadline(cx, store, WALL);
     });
     let to_it =

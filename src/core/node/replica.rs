@@ -125,7 +125,7 @@ impl Node {
             Message::StateDigest(digest) => self.gossip.on_state_digest(cx, store, link, &digest, wall),
             Message::StateRequest(request) => self.gossip.on_state_request(cx, store, link, request, wall),
             Message::Prune(prune) => self.gossip.on_prune(link, &prune),
-            Message::Graft(graft) => self.gossip.on_graft(link, &graft),
+            Message::Graft(graft) => self.gossip.on_graft(cx.now.mono, link, &graft),
             _ => {}
         }
     }

@@ -1,14 +1,15 @@
 //! On whose shelf the entry of a fingerprint is: what two nodes differ in is looked for there, and not among all that
 //! is held.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use crate::core::id::NodeId;
 
 /// Fingerprints of all that is held, and a number for the origin of each.
 #[derive(Debug, Default)]
 pub(super) struct Prints {
-    numbers: BTreeMap<u64, u32>,
+    numbers: HashMap<u64, u32, BuildHasherDefault<DefaultHasher>>,
     origins: Vec<NodeId>,
     /// Numbers of origins that nothing is held of any more.
     free: Vec<u32>,

@@ -11,8 +11,10 @@ mod bits;
 mod lag;
 mod lane;
 mod outbox;
+mod search;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use crate::core::cx::Cx;
@@ -31,8 +33,6 @@ use crate::core::time::Mono;
 
 /// Prunes wait for each other for so many times `push_delay`.
 const WISHES_WAIT: u32 = 5;
-/// Who has lost a parent asks so many of those that have the origin without it.
-const ASKED: usize = 3;
 /// A peer that goes on sending what was pruned this long ago has lost the prune, by forgetting the origin for
 /// instance: it is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
@@ -41,8 +41,9 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Push {
     params: Params,
-    /// Origins are numbered, so that what is known of each on each link is a bit.
-    numbers: BTreeMap<NodeId, u32>,
+    /// Origins are numbered, so that what is known of each on each link is a bit. Looked up for all that comes and goes:
+    /// a tree of names would be most of that work.
+    numbers: HashMap<NodeId, u32, BuildHasherDefault<DefaultHasher>>,
     origins: Vec<Origin>,
     free: Vec<u32>,
     lanes: BTreeMap<LinkId, Lane>,
@@ -61,8 +62,9 @@ struct Origin {
     parent: Option<LinkId>,
     /// A link that was faster than the parent the last time. Who was so before that may have its news from us by now.
     rival: Option<LinkId>,
-    /// Links on which some were asked for it when its parent was lost, while there are more to ask.
+    /// Links on which some were asked for it when its parent was lost, while there are more to ask; and when.
     asked: Vec<LinkId>,
+    asked_at: Mono,
     /// When a rival last took the parent's place.
     replaced: Option<Mono>,
     /// Since when something is missing that the parent should have brought; `NEVER` if nothing is.
@@ -85,7 +87,7 @@ impl Push {
     pub fn new(params: &Params) -> Self {
         Self {
             params: params.clone(),
-            numbers: BTreeMap::new(),
+            numbers: HashMap::default(),
             origins: Vec::new(),
             free: Vec::new(),
             lanes: BTreeMap::new(),
@@ -105,6 +107,7 @@ impl Push {
             parent: None,
             rival: None,
             asked: Vec::new(),
+            asked_at: Mono::ZERO,
             replaced: None,
             doubted: Mono::NEVER,
             start: Hlc::ZERO,
@@ -178,67 +181,10 @@ impl Push {
 
     /// A link is no longer in use: origins that lost their parent are asked of others. The link of one that is asked for
     /// them, to repair with at once, if there were any.
-    pub fn on_link_down(&mut self, link: LinkId) -> Option<LinkId> {
+    pub fn on_link_down(&mut self, now: Mono, link: LinkId) -> Option<LinkId> {
         let gone = self.lanes.remove(&link)?;
         self.busy.remove(&link);
-        let lost = |(number, origin): (u32, &Origin)| {
-            (origin.parent == Some(link) || origin.asked.contains(&link)).then_some(number)
-        };
-        let orphans: Vec<u32> = (0..).zip(&self.origins).filter_map(lost).collect();
-        // What came from another region may have no other way into ours than the few links there.
-        orphans.iter().for_each(|number| self.look_for_parent(*number, gone.foreign));
-        let asked = orphans.iter().find_map(|number| self.origins[*number as usize].asked.first());
-        let asked = asked.or_else(|| self.lanes.keys().next());
-        asked.filter(|_| !orphans.is_empty()).copied()
-    }
-
-    /// An origin has no parent: every link may carry it again, and the first to deliver news is taken.
-    fn graft(&mut self, number: u32) {
-        let origin = &mut self.origins[number as usize];
-        (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
-        origin.asked.clear();
-        self.untell(number, |_, _| true);
-    }
-
-    /// The peers of such links are to send an origin again, if they were told not to.
-    fn untell(&mut self, number: u32, of: impl Fn(LinkId, &Lane) -> bool) {
-        for (link, lane) in self.lanes.iter_mut().filter(|(link, lane)| of(**link, lane)) {
-            lane.untell(number);
-            if lane.has_work() {
-                self.busy.insert(*link);
-                self.due = self.due.min(lane.due());
-            }
-        }
-    }
-
-    /// An origin's parent is lost: some are asked that have it without us, or `all` are. Where those are few they may have
-    /// it by way of us after all: then all are.
-    fn look_for_parent(&mut self, number: u32, all: bool) {
-        let lasts = |lane: &Lane| !lane.foreign && !lane.passing;
-        let without_us = |lane: &Lane| lane.has_told(number) && lane.pruned.has(number);
-        let has_it = |(link, lane): (&LinkId, &Lane)| (without_us(lane) && lasts(lane)).then_some(*link);
-        let near: Vec<LinkId> = self.lanes.iter().filter_map(has_it).collect();
-        if all || near.len() < ASKED {
-            return self.ask_everybody(number, None);
-        }
-        // Of each origin others, lest all that a link carried crowds on the next.
-        let asked: Vec<LinkId> = near.iter().cycle().skip(number as usize % near.len()).take(ASKED).copied().collect();
-        self.untell(number, |link, lane| asked.contains(&link) || (lane.foreign && !lane.passing));
-        let origin = &mut self.origins[number as usize];
-        (origin.parent, origin.rival, origin.doubted, origin.asked) = (None, None, Mono::NEVER, asked);
-    }
-
-    /// An origin has no parent, and everybody but one is asked for it, also those that have it from us: they may be the
-    /// only ones left, and ask theirs.
-    fn ask_everybody(&mut self, number: u32, but: Option<LinkId>) {
-        self.graft(number);
-        for (link, lane) in &mut self.lanes {
-            if !lane.pruned.has(number) && Some(*link) != but {
-                lane.grafts.insert(number);
-                self.busy.insert(*link);
-                self.due = self.due.min(lane.due());
-            }
-        }
+        self.look_for_lost(now, link, gone.foreign)
     }
 
     /// The number of an origin of which something came on `link`.
@@ -373,64 +319,6 @@ impl Push {
         }
     }
 
-    /// A repair brought something of `origin`. Who has no parent for it asks those that may have been told not to send it,
-    /// and more of the others if some were asked in vain.
-    pub fn on_repaired(&mut self, origin: &NodeId) {
-        let number = self.number(origin);
-        let origin = &self.origins[number as usize];
-        if origin.parent.is_some() {
-            return;
-        }
-        if !origin.asked.is_empty() {
-            return self.look_for_parent(number, false);
-        }
-        for (link, lane) in &mut self.lanes {
-            if lane.ask_if_unsure(number) {
-                self.busy.insert(*link);
-                self.due = self.due.min(lane.due());
-            }
-        }
-    }
-
-    /// A repair on `link` brought settled entries of `origin`: where push is quick, its tree does not reach us. Where it
-    /// is late the tree may well stand: the link that brought them may carry the origin again, and the others only if
-    /// the parent brings nothing more.
-    pub fn on_missed(&mut self, now: Mono, link: LinkId, origin: &NodeId) {
-        let number = self.number(origin);
-        let is_quick = self.lag.is_quick();
-        let origin = &mut self.origins[number as usize];
-        if !origin.asked.is_empty() {
-            return self.ask_everybody(number, None);
-        }
-        if is_quick || origin.parent.is_none() {
-            return self.graft(number);
-        }
-        origin.doubted = origin.doubted.min(now);
-        self.doubts_due = self.doubts_due.min(origin.doubted + self.lag.patience());
-        if let Some(lane) = self.lanes.get_mut(&link) {
-            lane.untell(number);
-        }
-        self.note_work(link);
-    }
-
-    /// Gives up the parents that have brought nothing since they were doubted.
-    fn judge_parents(&mut self, now: Mono) {
-        if self.doubts_due > now {
-            return;
-        }
-        self.doubts_due = Mono::NEVER;
-        for number in 0..self.origins.len() as u32 {
-            let origin = &self.origins[number as usize];
-            if origin.doubted == Mono::NEVER {
-                continue;
-            }
-            match origin.doubted + self.lag.patience() {
-                due if due <= now => self.graft(number),
-                due => self.doubts_due = self.doubts_due.min(due),
-            }
-        }
-    }
-
     /// A peer has a better parent for these origins: its link carries them no more, the outbox included.
     pub fn on_prune(&mut self, link: LinkId, prune: &Prune) {
         for origin in &prune.origins {
@@ -441,26 +329,22 @@ impl Push {
         if let (Some(wanted), Some(lane)) = (&prune.all_but, self.lanes.get_mut(&link)) {
             let peer = lane.node.clone();
             let wanted: BTreeSet<&NodeId> = wanted.iter().chain([&self.params.node, &peer]).collect();
-            for (origin, number) in self.numbers.iter().filter(|(origin, _)| !wanted.contains(origin)) {
-                lane.prune(*number, origin);
+            let lives = |number: u32, origin: &Origin| self.numbers.get(&origin.node) == Some(&number);
+            for (number, origin) in (0..).zip(&self.origins).filter(|(number, origin)| lives(*number, origin)) {
+                if !wanted.contains(&origin.node) {
+                    lane.prune(number, &origin.node);
+                }
             }
         }
     }
 
     /// A peer wants these origins from us: its link carries them again. If it was our parent for one, we have none.
-    pub fn on_graft(&mut self, link: LinkId, graft: &Graft) {
+    pub fn on_graft(&mut self, now: Mono, link: LinkId, graft: &Graft) {
         for origin in &graft.origins {
             let number = self.number(origin);
             let Some(lane) = self.lanes.get_mut(&link) else { return };
             lane.pruned.clear(number);
-            let origin = &mut self.origins[number as usize];
-            if origin.rival == Some(link) {
-                // It asks us: it has its news from nobody better.
-                origin.rival = None;
-            }
-            if origin.parent == Some(link) {
-                self.ask_everybody(number, Some(link));
-            }
+            self.on_asked(now, link, number);
         }
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::gossip::push::search::ASKED;
 use crate::core::id::{Channel, RegionId};
 use crate::core::reading::Reading;
 use crate::core::rng::Rng;
@@ -70,7 +71,13 @@ impl World {
     }
 
     fn missed(&mut self, link: u64, origin: &str) {
-        self.push.on_missed(self.now, LinkId(link), &name(origin));
+        self.push.on_missed(self.now, LinkId(link), &name(origin), Duration::from_secs(1));
+    }
+
+    /// A repair brings something of z, so long after it was written.
+    fn repaired(&mut self, lag: Duration) {
+        self.now = self.now + Duration::from_millis(1);
+        self.push.on_repaired(self.now, &name("z"), lag);
     }
 
     fn ready(&mut self) {
@@ -178,7 +185,7 @@ fn a_pruned_link_carries_the_origin_no_more_the_outbox_included_until_it_is_graf
     assert_eq!(world.told(), []);
     world.news(1, "z");
     assert_eq!(world.told(), []);
-    world.push.on_graft(LinkId(2), &Graft { origins: vec![name("z")] });
+    world.push.on_graft(world.now, LinkId(2), &Graft { origins: vec![name("z")] });
     world.news(1, "z");
     assert_eq!(world.told(), [(2, "SENSOR_UPDATE")]);
 }
@@ -191,9 +198,9 @@ fn a_lost_parent_is_looked_for_with_others_and_a_repair_is_asked_for() {
     world.push.on_prune(LinkId(4), &Prune { origins: vec![name("z")], all_but: None });
     world.ready();
     world.flush();
-    assert_eq!(world.push.on_link_down(LinkId(1)), Some(LinkId(2)));
+    assert_eq!(world.push.on_link_down(world.now, LinkId(1)), Some(LinkId(2)));
     assert_eq!(world.told(), [(2, "GRAFT"), (3, "GRAFT")], "who was pruned, and who has it from us");
-    assert_eq!(world.push.on_link_down(LinkId(3)), None, "nobody's parent");
+    assert_eq!(world.push.on_link_down(world.now, LinkId(3)), None, "nobody's parent");
 }
 
 /// Links to a, the parent for z; to as many as are named, which have z without us; to one that has it from us.
@@ -208,7 +215,7 @@ fn searching(others: &[&str]) -> (World, u64) {
     }
     let below = others.len() as u64 + 2;
     world.push.on_link_up(world.now, LinkId(below), &name("below"), false);
-    world.push.on_graft(LinkId(below), &Graft { origins: vec![name("z")] });
+    world.push.on_graft(world.now, LinkId(below), &Graft { origins: vec![name("z")] });
     let prune = Prune { origins: vec![name("z")], all_but: None };
     (2..below).for_each(|link| world.push.on_prune(LinkId(link), &prune));
     world.flush();
@@ -223,11 +230,11 @@ fn grafted(world: &mut World) -> Vec<u64> {
 #[test]
 fn of_many_that_have_an_origin_without_us_some_are_asked_for_it_and_others_when_those_do_not_help() {
     type Fails = fn(&mut World, u64);
-    let is_lost: Fails = |world, link| assert!(world.push.on_link_down(LinkId(link)).is_some());
-    let is_silent: Fails = |world, _| world.push.on_repaired(&name("z"));
+    let is_lost: Fails = |world, link| assert!(world.push.on_link_down(world.now, LinkId(link)).is_some());
+    let is_silent: Fails = |world, _| world.repaired(Duration::ZERO);
     for fails in [is_lost, is_silent] {
         let (mut world, below) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
-        world.push.on_link_down(LinkId(1));
+        world.push.on_link_down(world.now, LinkId(1));
         let first = grafted(&mut world);
         assert_eq!(first.len(), ASKED, "{first:?}");
         fails(&mut world, first[0]);
@@ -245,7 +252,7 @@ fn of_many_that_have_an_origin_without_us_some_are_asked_for_it_and_others_when_
 fn when_the_three_that_had_an_origin_without_us_are_lost_too_who_has_it_from_us_is_asked() {
     let (mut world, below) = searching(&["b", "c", "d"]);
     for link in [1, 2, 3, 4] {
-        world.push.on_link_down(LinkId(link));
+        world.push.on_link_down(world.now, LinkId(link));
     }
     assert_eq!(grafted(&mut world), [below]);
 }
@@ -258,7 +265,7 @@ fn neither_a_link_for_a_moment_nor_one_to_another_region_is_one_of_those_asked_a
         (["far1", "far2", "b", "c", "passing1"], vec![2, 3, 4, 5, 6, 7]),
     ] {
         let (mut world, _) = searching(&others);
-        world.push.on_link_down(LinkId(1));
+        world.push.on_link_down(world.now, LinkId(1));
         assert_eq!(grafted(&mut world), asked, "{others:?}");
     }
 }
@@ -272,8 +279,70 @@ fn who_is_next_to_the_only_link_to_an_origins_region_asks_everybody_when_that_is
         world.push.on_link_up(world.now, LinkId(link), &name(node), false);
     }
     world.flush();
-    world.push.on_link_down(LinkId(1));
+    world.push.on_link_down(world.now, LinkId(1));
     assert_eq!(grafted(&mut world), [2, 3, 4, 5]);
+}
+
+#[test]
+fn what_was_written_before_anybody_was_asked_says_nothing_of_those_who_were() {
+    let since = Duration::from_secs(2);
+    for (lag, others) in [(Duration::from_secs(3), 0), (Duration::from_secs(1), ASKED)] {
+        for settled in [false, true] {
+            let (mut world, _) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
+            world.push.on_link_down(world.now, LinkId(1));
+            grafted(&mut world);
+            world.now = world.now + since;
+            // Several of one message are one sign, and so are several messages at a time.
+            for _ in 0..3 {
+                match settled {
+                    false => world.push.on_repaired(world.now, &name("z"), lag),
+                    true => world.push.on_missed(world.now, LinkId(3), &name("z"), lag),
+                }
+            }
+            let everybody = if settled && others > 0 { 2 } else { 0 };
+            assert_eq!(grafted(&mut world).len(), others + everybody, "{lag:?} {settled}");
+        }
+    }
+}
+
+#[test]
+fn who_is_asked_by_one_that_it_has_asked_for_the_same_asks_another() {
+    let (mut world, below) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
+    world.push.on_link_down(world.now, LinkId(1));
+    let first = grafted(&mut world);
+    let graft = Graft { origins: vec![name("z")] };
+    for link in &first[1..] {
+        world.push.on_graft(world.now, LinkId(*link), &graft);
+        assert_eq!(grafted(&mut world).len(), 0, "one is left that may have it");
+    }
+    world.push.on_graft(world.now, LinkId(first[0]), &graft);
+    let second = grafted(&mut world);
+    assert_eq!(second.len(), ASKED);
+    assert!(second.iter().all(|link| !first.contains(link) && *link != below), "{first:?} {second:?}");
+}
+
+#[test]
+fn a_repair_for_what_a_lost_link_carried_is_with_one_that_has_it_without_us() {
+    // Below comes first by number, and two are too few to be asked alone.
+    let mut world = World::new(&["below", "a", "b", "c"]);
+    world.news(2, "z");
+    let prune = Prune { origins: vec![name("z")], all_but: None };
+    for link in [3, 4] {
+        world.duplicate(link, "z");
+        world.push.on_prune(LinkId(link), &prune);
+    }
+    world.flush();
+    assert_eq!(world.push.on_link_down(world.now, LinkId(2)), Some(LinkId(3)));
+    assert_eq!(grafted(&mut world), [1, 3, 4]);
+}
+
+#[test]
+fn who_is_asked_by_its_parent_has_none_and_asks_as_many_as_who_lost_one() {
+    let (mut world, below) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
+    world.push.on_graft(world.now, LinkId(1), &Graft { origins: vec![name("z")] });
+    let asked = grafted(&mut world);
+    assert_eq!(asked.len(), ASKED);
+    assert!(!asked.contains(&1) && !asked.contains(&below), "{asked:?}");
 }
 
 #[test]
@@ -284,7 +353,7 @@ fn who_is_asked_by_its_parent_has_none_and_asks_its_others() {
         world.duplicate(2, "z");
         world.ready();
         world.flush();
-        world.push.on_graft(LinkId(link), &Graft { origins: vec![name("z")] });
+        world.push.on_graft(world.now, LinkId(link), &Graft { origins: vec![name("z")] });
         let told = world.told();
         world.ready();
         world.news(2, "z");
@@ -447,7 +516,7 @@ fn over_a_link_made_for_a_moment_nothing_of_either_ends_own_flows_unasked() {
     world.own("u", true);
     assert_eq!(keys(&world.flush(), 2), ["me:u"], "who waits for confirmation asks every neighbour");
     world.ready();
-    world.push.on_graft(LinkId(2), &Graft { origins: vec![name("me")] });
+    world.push.on_graft(world.now, LinkId(2), &Graft { origins: vec![name("me")] });
     world.own("v", false);
     assert_eq!(keys(&world.flush(), 2), ["me:v"]);
 }
@@ -472,7 +541,7 @@ fn a_link_for_a_moment_makes_its_end_no_parent_of_who_has_one() {
     world.flush();
     world.duplicate(1, "b");
     assert_eq!(world.told(), [], "what waits for confirmation comes over it as well");
-    world.push.on_link_down(LinkId(1));
+    world.push.on_link_down(world.now, LinkId(1));
     assert_eq!(world.told(), [(2, "GRAFT")], "but it is asked when that is lost");
 }
 
@@ -492,7 +561,7 @@ fn who_takes_a_parent_for_a_copy_asks_it_if_it_may_hang_on_us() {
     for (pruned, asks) in [(false, true), (true, false)] {
         let mut world = World::new(&["a", "b"]);
         world.news(1, "z");
-        world.push.on_link_down(LinkId(1));
+        world.push.on_link_down(world.now, LinkId(1));
         world.flush();
         world.ready();
         world.flush();
@@ -528,7 +597,7 @@ fn who_asks_us_for_an_origin_is_no_better_parent() {
         world.news(2, "z");
         world.flush();
         if asks {
-            world.push.on_graft(LinkId(2), &Graft { origins: vec![name("z")] });
+            world.push.on_graft(world.now, LinkId(2), &Graft { origins: vec![name("z")] });
         }
         world.duplicate(1, "z");
         assert_eq!(world.told().contains(&(1, "PRUNE")), !asks);
