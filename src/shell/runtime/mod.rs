@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
@@ -131,8 +132,10 @@ impl Sink for Shared {
     }
 
     async fn event(&self, event: Event) {
-        // A node that has stopped hears no more.
-        let _ = self.inputs.send(Input::Event(event)).await;
+        // There is room, mostly. A node that has stopped hears no more.
+        if let Err(TrySendError::Full(input)) = self.inputs.try_send(Input::Event(event)) {
+            let _ = self.inputs.send(input).await;
+        }
     }
 
     fn count_in(&self, type_name: &'static str, bytes: usize) {

@@ -1,9 +1,11 @@
-//! One connection: a reader and a writer that end together.
+//! One connection: a reader and a writer that end together. Each is a task of its own: what comes wakes nobody but who
+//! reads it.
 //!
 //! While nothing waits, a frame goes to the network on the task that sends it: handing it to another would cost more
 //! than the write. What the network has no room for waits for the writer, and what comes after it behind it.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::StreamExt;
@@ -11,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::core::event::Event;
 use crate::core::id::LinkId;
@@ -107,7 +110,7 @@ pub async fn run_in_memory<S: Sink>(stream: DuplexStream, dialed: Option<Addr>, 
 
 async fn run<R, S>(read: R, write: Writing, dialed: Option<Addr>, sink: Arc<S>)
 where
-    R: AsyncRead + Unpin,
+    R: AsyncRead + Unpin + Send + 'static,
     S: Sink,
 {
     let id = sink.next_link();
@@ -119,8 +122,9 @@ where
     let out = Arc::new(Outgoing { waiting, work: Notify::new() });
     let handle = LinkHandle { id, out: out.clone() };
     sink.up(handle.clone(), dialed).await;
+    let mut reader = AbortOnDropHandle::new(tokio::spawn(read_frames(read, handle, sink.clone())));
     let ended = tokio::select! {
-        () = read_frames(read, handle, &sink) => true,
+        _ = &mut reader => true,
         () = write_frames(write, id, &out, &sink) => true,
         () = sink.stopped() => false,
     };
@@ -131,24 +135,38 @@ where
     }
 }
 
-async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, sink: &Arc<S>) {
+async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, sink: Arc<S>) {
     let link = handle.id;
     // The codec makes room for a frame as soon as it is announced: a stranger is not given much.
     let codec = LengthDelimitedCodec::builder().max_frame_length(HELLO_BYTES_MAX).new_codec();
     let mut frames = FramedRead::with_capacity(read, codec, 8 * 1024);
     let mut patience = HELLO_PATIENCE;
+    // It is set anew only when it rings: a timer for each frame would cost more than reading one.
+    let mut silence = pin!(sleep(patience));
+    let mut heard = Instant::now();
     loop {
-        let bytes = match timeout(patience, frames.next()).await {
-            Ok(Some(Ok(bytes))) => bytes,
-            Ok(Some(Err(error))) => {
+        let next = tokio::select! {
+            biased;
+            next = frames.next() => next,
+            () = &mut silence => {
+                if heard + patience <= Instant::now() {
+                    return sink.reject(link, format!("no frame within {} s", patience.as_secs()), false);
+                }
+                silence.as_mut().reset(heard + patience);
+                continue;
+            }
+        };
+        let bytes = match next {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => {
                 if error.kind() == io::ErrorKind::InvalidData {
                     sink.reject(link, format!("{error}; the connection is closed"), false);
                 }
                 return;
             }
-            Ok(None) => return,
-            Err(_) => return sink.reject(link, format!("no frame within {} s", patience.as_secs()), false),
+            None => return,
         };
+        heard = Instant::now();
         let message = match Message::decode(&bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownType(kind)) if patience == FRAME_PATIENCE => {
