@@ -96,8 +96,9 @@ struct Paused {
 
 /// Nodes that hold the entries.
 const NODES: usize = 3;
-/// How many updates are pushed in how long, before a newcomer joins and while it does.
-const PUSHES: u64 = 1000;
+/// How many updates are pushed in how long, before a newcomer joins and from then on: of all that is held a checkpoint
+/// is taken once in either time, and no more often in one than in the other.
+const PUSHES: u64 = 2500;
 const PUSH_INTERVAL: Duration = Duration::from_millis(2);
 /// Time for members to get an order before its first write is due.
 const NOTICE_US: u64 = 50_000;
@@ -143,7 +144,7 @@ async fn filled(args: &CatchupArgs, progress: &ProgressBar) -> Result<Crew, CliE
         regions: 1,
         place: Place::Processes(NODES),
         voters: NODES,
-        checkpoint_ms: 5000,
+        checkpoint_ms: PUSHES * PUSH_INTERVAL.as_millis() as u64,
         top_checkpoint_ms: None,
         marks: false,
         background_ms: None,
@@ -163,7 +164,7 @@ async fn newcomer(args: &CatchupArgs, progress: &ProgressBar) -> Result<Newcomer
     push(&mut crew, 0).await?;
     let push_before = push(&mut crew, PUSHES).await?;
     let place = crew.add().await?;
-    let schedule = pushes(2 * PUSHES);
+    let schedule = pushes(PUSHES);
     for i in 0..NODES {
         crew.order(i, &Order::Write { schedule }).await?;
     }
