@@ -86,7 +86,8 @@ pub struct GossipParams {
     pub redial_min: Duration,
     /// Longest wait before an address is dialed again.
     pub redial_max: Duration,
-    /// Mean time after which one of a node's own picks is swapped for another.
+    /// Mean time after which one of a node's own picks is swapped for another, in a region of up to a hundred nodes; longer
+    /// in a larger one.
     pub swap_interval: Duration,
 }
 

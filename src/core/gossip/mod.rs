@@ -269,7 +269,9 @@ impl Gossip {
             match outcome {
                 Outcome::New { key, entry, meaning } => {
                     let lag = Duration::from_millis(wall.millis_after(entry.stamp.wall()).try_into().unwrap_or(0));
-                    if entry.stamp.wall() < settled_by && settled.insert(origin.clone()) && way == Way::Repair {
+                    let is_settled = entry.stamp.wall() < settled_by;
+                    let is_first = is_settled && settled.insert(origin.clone());
+                    if way == Way::Repair && is_settled && (is_first || self.push.is_looking_for(&origin)) {
                         // Push should have brought it: its tree does not reach us.
                         self.push.on_missed(cx.now.mono, link, &origin, lag);
                     }

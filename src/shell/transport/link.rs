@@ -125,7 +125,12 @@ where
     let mut reader = AbortOnDropHandle::new(tokio::spawn(read_frames(read, handle, sink.clone())));
     let ended = tokio::select! {
         _ = &mut reader => true,
-        () = write_frames(write, id, &out, &sink) => true,
+        () = write_frames(write, id, &out, &sink) => {
+            // Nothing of a link comes after its end.
+            reader.abort();
+            let _ = (&mut reader).await;
+            true
+        }
         () = sink.stopped() => false,
     };
     // The connection ends now, whoever still holds the handle.
@@ -143,17 +148,18 @@ async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, 
     let mut patience = HELLO_PATIENCE;
     // It is set anew only when it rings: a timer for each frame would cost more than reading one.
     let mut silence = pin!(sleep(patience));
-    let mut heard = Instant::now();
     loop {
-        let next = tokio::select! {
-            biased;
-            next = frames.next() => next,
-            () = &mut silence => {
-                if heard + patience <= Instant::now() {
-                    return sink.reject(link, format!("no frame within {} s", patience.as_secs()), false);
+        let since = Instant::now();
+        let next = loop {
+            tokio::select! {
+                biased;
+                next = frames.next() => break next,
+                () = &mut silence => {
+                    if since + patience <= Instant::now() {
+                        return sink.reject(link, format!("no frame within {} s", patience.as_secs()), false);
+                    }
+                    silence.as_mut().reset(since + patience);
                 }
-                silence.as_mut().reset(heard + patience);
-                continue;
             }
         };
         let bytes = match next {
@@ -166,7 +172,6 @@ async fn read_frames<S: Sink>(read: impl AsyncRead + Unpin, handle: LinkHandle, 
             }
             None => return,
         };
-        heard = Instant::now();
         let message = match Message::decode(&bytes) {
             Ok(message) => message,
             Err(DecodeError::UnknownType(kind)) if patience == FRAME_PATIENCE => {

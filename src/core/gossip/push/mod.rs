@@ -62,7 +62,7 @@ struct Origin {
     parent: Option<LinkId>,
     /// A link that was faster than the parent the last time. Who was so before that may have its news from us by now.
     rival: Option<LinkId>,
-    /// Links on which some were asked for it when its parent was lost, while there are more to ask; and when.
+    /// Links on which some were asked for it, since its parent was lost or has none, while there are more to ask; and when.
     asked: Vec<LinkId>,
     asked_at: Mono,
     /// When a rival last took the parent's place.
@@ -179,8 +179,8 @@ impl Push {
         }
     }
 
-    /// A link is no longer in use: origins that lost their parent are asked of others. The link of one that is asked for
-    /// them, to repair with at once, if there were any.
+    /// A link is no longer in use: origins that lost their parent are asked of others. If there were any, whom to repair
+    /// with at once.
     pub fn on_link_down(&mut self, now: Mono, link: LinkId) -> Option<LinkId> {
         let gone = self.lanes.remove(&link)?;
         self.busy.remove(&link);

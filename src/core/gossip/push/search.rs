@@ -10,10 +10,12 @@ use crate::core::time::Mono;
 
 /// Who has lost a parent asks so many of those that have the origin without it.
 pub(super) const ASKED: usize = 3;
+/// What seems to have been written longer ago may be of an origin whose clock is behind.
+const LAG_TRUSTED: Duration = Duration::from_secs(4);
 
 impl Push {
-    /// A link is gone: the origins that came over it, or were asked for on it, are looked for. One that is asked for some
-    /// of them, to repair with at once, if there were any.
+    /// A link is gone: the origins that came over it, or were asked for on it, are looked for. If there were any, one that
+    /// has some of them without us, or else anybody, to repair with at once.
     pub(super) fn look_for_lost(&mut self, now: Mono, gone: LinkId, was_foreign: bool) -> Option<LinkId> {
         let is_lost = |(number, origin): (u32, &Origin)| {
             (origin.parent == Some(gone) || origin.asked.contains(&gone)).then_some(number)
@@ -90,8 +92,11 @@ impl Push {
         let had_asked = origin.asked.len();
         origin.asked.retain(|asked| *asked != link);
         let in_vain = had_asked > 0 && origin.asked.is_empty();
-        if in_vain || origin.parent == Some(link) {
-            self.look_for_parent(now, number, false, Some(link));
+        let was_parent = origin.parent == Some(link);
+        if in_vain || was_parent {
+            // As when such a link is lost.
+            let was_foreign = was_parent && self.lanes.get(&link).is_some_and(|lane| lane.foreign);
+            self.look_for_parent(now, number, was_foreign, Some(link));
         }
     }
 
@@ -115,6 +120,11 @@ impl Push {
                 self.due = self.due.min(lane.due());
             }
         }
+    }
+
+    /// Whether some were asked for an origin, and there are more to ask.
+    pub fn is_looking_for(&self, origin: &NodeId) -> bool {
+        self.numbers.get(origin).is_some_and(|number| !self.origins[*number as usize].asked.is_empty())
     }
 
     /// A repair on `link` brought a settled entry of `origin`, so long after it was written: where push is quick, its tree
@@ -164,6 +174,6 @@ impl Origin {
     /// Whether some were asked before an entry was written that came by a repair so long after that: they do not send it.
     /// Of one written earlier, in the two seconds for instance that a stopped neighbour is waited for, they were not asked.
     fn was_asked_before(&self, now: Mono, lag: Duration) -> bool {
-        self.asked_at + lag < now
+        self.asked_at + lag.min(LAG_TRUSTED) < now
     }
 }

@@ -346,6 +346,21 @@ fn who_is_asked_by_its_parent_has_none_and_asks_as_many_as_who_lost_one() {
 }
 
 #[test]
+fn who_is_asked_by_a_parent_in_another_region_asks_everybody_as_if_that_were_lost() {
+    let mut world = World::new(&[]);
+    world.push.on_link_up(world.now, LinkId(1), &name("far"), true);
+    world.news(1, "z");
+    for (link, node) in (2..).zip(["b", "c", "d", "e"]) {
+        world.push.on_link_up(world.now, LinkId(link), &name(node), false);
+    }
+    let prune = Prune { origins: vec![name("z")], all_but: None };
+    (2..5).for_each(|link| world.push.on_prune(LinkId(link), &prune));
+    world.flush();
+    world.push.on_graft(world.now, LinkId(1), &Graft { origins: vec![name("z")] });
+    assert_eq!(grafted(&mut world), [2, 3, 4, 5], "e has it from us");
+}
+
+#[test]
 fn who_is_asked_by_its_parent_has_none_and_asks_its_others() {
     let asked_by = |link| {
         let mut world = World::new(&["a", "b", "c"]);
