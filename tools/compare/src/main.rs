@@ -33,6 +33,8 @@ struct Result {
     what: &'static str,
     /// p50 and p99 of each round, in µs.
     rounds: Vec<(f64, f64)>,
+    /// Values that did not arrive, of all.
+    lost: usize,
     skipped: Option<String>,
 }
 
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
         if let Some(why) = &skipped {
             eprintln!("SKIPPED {name}: {why}");
         }
-        running.push((Result { name, what, rounds: Vec::new(), skipped }, system));
+        running.push((Result { name, what, rounds: Vec::new(), lost: 0, skipped }, system));
     }
     for round in 0..=effort.rounds {
         for (result, system) in &mut running {
@@ -67,7 +69,10 @@ fn main() -> ExitCode {
             eprintln!("round {round} of {}: {}", effort.rounds, result.name);
             match system.round(effort) {
                 // The first warms up.
-                Ok(mut times) if round > 0 => result.rounds.push((at(&mut times, 0.5), at(&mut times, 0.99))),
+                Ok(mut times) if round > 0 => {
+                    result.lost += times.iter().filter(|us| u128::from(**us) >= pubsub::PATIENCE.as_micros()).count();
+                    result.rounds.push((at(&mut times, 0.5), at(&mut times, 0.99)));
+                }
                 Ok(_) => {}
                 Err(why) => result.skipped = Some(why),
             }
@@ -117,7 +122,14 @@ fn table(results: &[Result], effort: Effort) -> String {
             Ok((p50, p99)) => (time(p50), time(p99)),
             Err(why) => (format!("skipped: {why}"), String::new()),
         };
-        let _ = writeln!(text, "| {} | {} | {p50} | {p99} |", result.name, result.what);
+        let lost = match result.lost {
+            0 => String::new(),
+            lost => format!(
+                "; {lost} of {} did not arrive within 5 s, and count as that",
+                effort.writes * effort.rounds as u64
+            ),
+        };
+        let _ = writeln!(text, "| {} | {}{lost} | {p50} | {p99} |", result.name, result.what);
     }
     let per_second = 1.0 / effort.interval.as_secs_f64();
     let _ = write!(

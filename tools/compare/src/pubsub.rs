@@ -9,8 +9,10 @@ use crate::Effort;
 
 /// Readers of each value.
 pub const READERS: usize = 3;
-/// How long the last reader may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last reader may take: what has not come by then is lost.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A system that loses so many values running is not measured any further.
+const LOST_MAX: u32 = 3;
 
 /// Writes one value: the bytes of the request, and whether an answer has to be read before the next.
 pub type Write1 = Box<dyn FnMut(u64, usize) -> Vec<u8>>;
@@ -22,6 +24,8 @@ pub struct PubSub {
     answers: bool,
     seen: Receiver<(u64, Instant)>,
     next: u64,
+    /// Values lost running.
+    lost: u32,
     /// Where the writer connects anew for every round, and what it says first.
     again: Option<(String, Vec<u8>)>,
 }
@@ -41,7 +45,7 @@ impl PubSub {
             std::thread::spawn(move || read(reader, marker, &tell));
         }
         let _ = writer.set_nodelay(true);
-        Self { writer, request, answers, seen, next: 1, again: None }
+        Self { writer, request, answers, seen, next: 1, lost: 0, again: None }
     }
 
     /// With a new connection to `addr` for the writer of every round, on which it says `greeting` first.
@@ -49,7 +53,7 @@ impl PubSub {
         Self { again: Some((addr, greeting.to_vec())), ..self }
     }
 
-    /// Writes by the clock: µs from each write until the last reader had it.
+    /// Writes by the clock: µs from each write until the last reader had it; [`PATIENCE`] for one that was lost.
     pub fn round(&mut self, effort: Effort) -> Result<Vec<u64>, String> {
         if let Some((addr, greeting)) = &self.again {
             self.writer = TcpStream::connect(addr).map_err(|error| error.to_string())?;
@@ -69,12 +73,20 @@ impl PubSub {
             let mut last = sent;
             let mut readers = READERS;
             while readers > 0 {
-                let (seen, at) =
-                    self.seen.recv_timeout(PATIENCE).map_err(|_| format!("value {number} did not arrive"))?;
+                let left = (sent + PATIENCE).saturating_duration_since(Instant::now());
+                let Ok((seen, at)) = self.seen.recv_timeout(left) else { break };
                 if seen == number {
                     readers -= 1;
                     last = last.max(at);
                 }
+            }
+            self.lost = if readers > 0 { self.lost + 1 } else { 0 };
+            match self.lost {
+                0 => {}
+                LOST_MAX => {
+                    return Err(format!("{LOST_MAX} values running, the last of them {number}, did not arrive"));
+                }
+                _ => last = sent + PATIENCE,
             }
             if self.answers {
                 answer(&mut self.writer).map_err(|error| error.to_string())?;
