@@ -9,6 +9,7 @@ pub mod id;
 pub mod hlc;
 pub mod reading;
 pub mod pattern;
+pub mod lookup;
 // Floor 1: data, no protocol.
 pub mod voters;
 pub mod fusion;

@@ -1,15 +1,15 @@
 //! On whose shelf the entry of a fingerprint is: what two nodes differ in is looked for there, and not among all that
 //! is held.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::BTreeSet;
 
 use crate::core::id::NodeId;
+use crate::core::lookup::Lookup;
 
 /// Fingerprints of all that is held, and a number for the origin of each.
 #[derive(Debug, Default)]
 pub(super) struct Prints {
-    numbers: HashMap<u64, u32, BuildHasherDefault<DefaultHasher>>,
+    numbers: Lookup<u64, u32>,
     origins: Vec<NodeId>,
     /// Numbers of origins that nothing is held of any more.
     free: Vec<u32>,

@@ -13,8 +13,7 @@ mod lane;
 mod outbox;
 mod search;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::cx::Cx;
@@ -24,6 +23,7 @@ use crate::core::gossip::push::lane::Lane;
 use crate::core::gossip::push::outbox::Mark;
 use crate::core::hlc::Hlc;
 use crate::core::id::{LinkId, NodeId};
+use crate::core::lookup::Lookup;
 use crate::core::message::Message;
 use crate::core::message::exchange::{Graft, Prune, SensorUpdate};
 use crate::core::params::Params;
@@ -43,7 +43,7 @@ pub(super) struct Push {
     params: Params,
     /// Origins are numbered, so that what is known of each on each link is a bit. Looked up for all that comes and goes:
     /// a tree of names would be most of that work.
-    numbers: HashMap<NodeId, u32, BuildHasherDefault<DefaultHasher>>,
+    numbers: Lookup<NodeId, u32>,
     origins: Vec<Origin>,
     free: Vec<u32>,
     lanes: BTreeMap<LinkId, Lane>,
@@ -87,7 +87,7 @@ impl Push {
     pub fn new(params: &Params) -> Self {
         Self {
             params: params.clone(),
-            numbers: HashMap::default(),
+            numbers: Lookup::default(),
             origins: Vec::new(),
             free: Vec::new(),
             lanes: BTreeMap::new(),
@@ -134,7 +134,7 @@ impl Push {
         let unwanted =
             |(number, origin): (u32, &Origin)| (origin.parent.is_some() && origin.node != *node).then_some(number);
         let unwanted: Vec<u32> = (0..).zip(&self.origins).filter_map(unwanted).collect();
-        lane.tell_at_first(now, &unwanted, self.numbers.len());
+        lane.tell_at_first(now, &unwanted, self.numbers.count());
         self.lanes.insert(link, lane);
         self.note_work(link);
     }
@@ -437,7 +437,7 @@ impl Push {
 
     /// Origins that have a parent, or had one.
     pub fn origins(&self) -> usize {
-        self.numbers.len()
+        self.numbers.count()
     }
 
     /// Keys waiting in all outboxes.
