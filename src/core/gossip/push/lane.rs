@@ -130,13 +130,11 @@ impl Lane {
         }
     }
 
-    /// The peer is to send an origin, if it may have taken it for one that we do not want: whether it is asked.
-    pub fn ask_if_unsure(&mut self, number: u32) -> bool {
-        let is_unsure = self.unsure.has(number);
-        if is_unsure {
+    /// The peer is to send an origin, if it may have taken it for one that we do not want.
+    pub fn ask_if_unsure(&mut self, number: u32) {
+        if self.unsure.has(number) {
             self.untell(number);
         }
-        is_unsure
     }
 
     /// Whether there is anything to say.

@@ -42,13 +42,13 @@ impl Push {
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
         origin.asked.clear();
-        self.untell(number, |_, _| true);
+        self.with_lanes(|_, lane| lane.untell(number));
     }
 
-    /// The peers of such links are to send an origin again, if they were told not to.
-    fn untell(&mut self, number: u32, of: impl Fn(LinkId, &Lane) -> bool) {
-        for (link, lane) in self.lanes.iter_mut().filter(|(link, lane)| of(**link, lane)) {
-            lane.untell(number);
+    /// Does something with every lane, and notes which of them have something to say.
+    fn with_lanes(&mut self, mut act: impl FnMut(LinkId, &mut Lane)) {
+        for (link, lane) in &mut self.lanes {
+            act(*link, lane);
             if lane.has_work() {
                 self.busy.insert(*link);
                 self.due = self.due.min(lane.due());
@@ -65,7 +65,11 @@ impl Push {
         }
         // Of each origin others, lest all that a link carried crowds on the next.
         let asked: Vec<LinkId> = near.iter().cycle().skip(number as usize % near.len()).take(ASKED).copied().collect();
-        self.untell(number, |link, lane| asked.contains(&link) || (lane.foreign && !lane.passing));
+        self.with_lanes(|link, lane| {
+            if asked.contains(&link) || (lane.foreign && !lane.passing) {
+                lane.untell(number);
+            }
+        });
         let origin = &mut self.origins[number as usize];
         (origin.parent, origin.rival, origin.doubted) = (None, None, Mono::NEVER);
         (origin.asked, origin.asked_at) = (asked, now);
@@ -75,13 +79,11 @@ impl Push {
     /// only ones left, and look for another.
     fn ask_everybody(&mut self, number: u32, but: Option<LinkId>) {
         self.graft(number);
-        for (link, lane) in &mut self.lanes {
-            if !lane.pruned.has(number) && Some(*link) != but {
+        self.with_lanes(|link, lane| {
+            if !lane.pruned.has(number) && Some(link) != but {
                 lane.grafts.insert(number);
-                self.busy.insert(*link);
-                self.due = self.due.min(lane.due());
             }
-        }
+        });
     }
 
     /// A peer asks us for an origin: it has its news from nobody better, and where it was our parent, or is one of those
@@ -114,12 +116,7 @@ impl Push {
             }
             return;
         }
-        for (link, lane) in &mut self.lanes {
-            if lane.ask_if_unsure(number) {
-                self.busy.insert(*link);
-                self.due = self.due.min(lane.due());
-            }
-        }
+        self.with_lanes(|_, lane| lane.ask_if_unsure(number));
     }
 
     /// Whether some were asked for an origin, and there are more to ask.

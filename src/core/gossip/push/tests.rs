@@ -270,14 +270,20 @@ fn neither_a_link_for_a_moment_nor_one_to_another_region_is_one_of_those_asked_a
     }
 }
 
-#[test]
-fn who_is_next_to_the_only_link_to_an_origins_region_asks_everybody_when_that_is_lost() {
+/// A link to another region, the parent for z, and four to our own.
+fn fed_from_afar() -> World {
     let mut world = World::new(&[]);
     world.push.on_link_up(world.now, LinkId(1), &name("far"), true);
     world.news(1, "z");
     for (link, node) in (2..).zip(["b", "c", "d", "e"]) {
         world.push.on_link_up(world.now, LinkId(link), &name(node), false);
     }
+    world
+}
+
+#[test]
+fn who_is_next_to_the_only_link_to_an_origins_region_asks_everybody_when_that_is_lost() {
+    let mut world = fed_from_afar();
     world.flush();
     world.push.on_link_down(world.now, LinkId(1));
     assert_eq!(grafted(&mut world), [2, 3, 4, 5]);
@@ -303,6 +309,16 @@ fn what_was_written_before_anybody_was_asked_says_nothing_of_those_who_were() {
             assert_eq!(grafted(&mut world).len(), others + everybody, "{lag:?} {settled}");
         }
     }
+}
+
+#[test]
+fn a_search_for_an_origin_whose_clock_is_behind_goes_on_all_the_same() {
+    let (mut world, _) = searching(&["b", "c", "d", "e", "f", "g", "h"]);
+    world.push.on_link_down(world.now, LinkId(1));
+    grafted(&mut world);
+    world.now = world.now + Duration::from_secs(5);
+    world.repaired(Duration::from_secs(3600));
+    assert_eq!(grafted(&mut world).len(), ASKED);
 }
 
 #[test]
@@ -347,12 +363,7 @@ fn who_is_asked_by_its_parent_has_none_and_asks_as_many_as_who_lost_one() {
 
 #[test]
 fn who_is_asked_by_a_parent_in_another_region_asks_everybody_as_if_that_were_lost() {
-    let mut world = World::new(&[]);
-    world.push.on_link_up(world.now, LinkId(1), &name("far"), true);
-    world.news(1, "z");
-    for (link, node) in (2..).zip(["b", "c", "d", "e"]) {
-        world.push.on_link_up(world.now, LinkId(link), &name(node), false);
-    }
+    let mut world = fed_from_afar();
     let prune = Prune { origins: vec![name("z")], all_but: None };
     (2..5).for_each(|link| world.push.on_prune(LinkId(link), &prune));
     world.flush();
