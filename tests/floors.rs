@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["time", "rng", "id", "hlc", "reading", "pattern", "lookup"],
     &["voters", "state", "ledger", "fusion"],
-    &["message", "hard_state", "notice", "event", "effect", "params", "cx", "view", "writes"],
+    &["message", "hard_state", "notice", "work", "event", "effect", "params", "cx", "view", "writes"],
     &["consensus", "archive", "session", "gossip", "liveness"],
     &["hierarchy"],
     &["node"],

@@ -17,7 +17,7 @@ use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::hard_state::{HeldBody, Position, Record};
 use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId};
-use crate::core::ledger::body::{BODY_BYTES_MAX, Body};
+use crate::core::ledger::body::{BODY_BYTES_MAX, Body, BodyError};
 use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document};
 use crate::core::message::Message;
 use crate::core::message::agreement::{CheckpointBody, CheckpointFetch, Content};
@@ -25,6 +25,7 @@ use crate::core::notice::Notice;
 use crate::core::state::system::CheckpointRef;
 use crate::core::time::Mono;
 use crate::core::view::Footprint;
+use crate::core::work::{Source, Work};
 
 use differences::Differences;
 use proposals::Proposals;
@@ -86,6 +87,14 @@ struct Fetch {
     bytes: Vec<u8>,
     due: Mono,
     attempts: u32,
+    /// All has come and is being checked: the whole, or what differs.
+    checked: Option<Come>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Come {
+    Whole,
+    Difference,
 }
 
 /// A peer that asks for a document or body.
@@ -252,7 +261,7 @@ impl Archive {
             Content::Document => Some(base.hash()).filter(|base| self.documents.contains_key(base)),
             Content::Body => base.header().body.filter(|base| self.bodies.contains_key(base)),
         });
-        self.fetches.insert(key, Fetch { from, base, bytes: Vec::new(), due, attempts: 0 });
+        self.fetches.insert(key, Fetch { from, base, bytes: Vec::new(), due, attempts: 0, checked: None });
         self.ask(key);
     }
 
@@ -307,14 +316,12 @@ impl Archive {
     /// Takes a chunk of what was asked for.
     pub fn on_checkpoint_body(&mut self, cx: &mut Cx<'_>, from: &NodeId, chunk: CheckpointBody, peers: &[NodeId]) {
         let key = (chunk.content, chunk.hash);
-        let Some(fetch) = self.fetches.get_mut(&key).filter(|fetch| fetch.from == *from) else { return };
+        let asked = |fetch: &&mut Fetch| fetch.from == *from && fetch.checked.is_none();
+        let Some(fetch) = self.fetches.get_mut(&key).filter(asked) else { return };
         if let Some(base) = chunk.base {
             // Only what was asked for; whatever does not fit is asked for whole.
             if fetch.base.take_if(|asked| *asked == base).is_some() {
-                match self.take_difference(&chunk, base) {
-                    true => self.arrived(key, from),
-                    false => self.ask(key),
-                }
+                self.take_difference(cx, chunk, base, from);
             }
             return;
         }
@@ -337,11 +344,41 @@ impl Archive {
             return self.ask(key);
         }
         let bytes = std::mem::take(&mut fetch.bytes);
-        if length == total && self.take_content(chunk.content, chunk.hash, &bytes) {
-            self.arrived(key, from);
-        } else {
-            cx.notice(Notice::FetchFailed { hash: chunk.hash, peer: from.clone() });
-            self.ask_another(cx, key, peers);
+        match chunk.content {
+            _ if length != total => self.is_in_vain(cx, key, peers),
+            Content::Body => self.check_body(cx, chunk.hash, Source::Packed(bytes), Come::Whole),
+            Content::Document if self.take_document(chunk.hash, &bytes) => self.arrived(key, from),
+            Content::Document => self.is_in_vain(cx, key, peers),
+        }
+    }
+
+    /// What has come is not what was asked for: another peer is asked.
+    fn is_in_vain(&mut self, cx: &mut Cx<'_>, key: (Content, Hash), peers: &[NodeId]) {
+        let Some(fetch) = self.fetches.get(&key) else { return };
+        cx.notice(Notice::FetchFailed { hash: key.1, peer: fetch.from.clone() });
+        self.ask_another(cx, key, peers);
+    }
+
+    /// All of a body has come: whether it is what its name says is found out beside the node.
+    fn check_body(&mut self, cx: &mut Cx<'_>, hash: Hash, from: Source, come: Come) {
+        let Some(fetch) = self.fetches.get_mut(&(Content::Body, hash)) else { return };
+        (fetch.checked, fetch.due) = (Some(come), Mono::NEVER);
+        cx.fx.push(Effect::Compute { work: Work::Body { hash, from } });
+    }
+
+    /// A body that has come was checked.
+    pub fn on_body_made(&mut self, cx: &mut Cx<'_>, hash: Hash, body: Result<Body, BodyError>, peers: &[NodeId]) {
+        let key = (Content::Body, hash);
+        let Some(fetch) = self.fetches.get_mut(&key) else { return };
+        let (come, from) = (fetch.checked.take(), fetch.from.clone());
+        fetch.due = cx.now.mono + FETCH_PATIENCE;
+        match (body, come) {
+            (Ok(body), _) => {
+                self.cache_body(body);
+                self.arrived(key, &from);
+            }
+            (Err(_), Some(Come::Difference)) => self.ask(key),
+            (Err(_), _) => self.is_in_vain(cx, key, peers),
         }
     }
 
@@ -351,33 +388,28 @@ impl Archive {
         self.facts.push(Fact::Arrived { content: key.0, hash: key.1, from: from.clone() });
     }
 
-    /// Makes what was asked for from what is held, if it is what its name says.
-    fn take_difference(&mut self, chunk: &CheckpointBody, base: Hash) -> bool {
-        let (differences, data) = (&self.differences, chunk.data.as_slice());
-        match chunk.content {
-            Content::Document => {
-                let base = self.documents.get(&base);
-                let document = base.and_then(|(base, _)| differences.document(base, data, chunk.hash));
-                document.map(|document| self.cache_document(document, false)).is_some()
+    /// Makes what was asked for from what is held; whatever does not fit is asked for whole.
+    fn take_difference(&mut self, cx: &mut Cx<'_>, chunk: CheckpointBody, base: Hash, from: &NodeId) {
+        let (key, difference) = ((chunk.content, chunk.hash), chunk.data);
+        let document = self.documents.get(&base).filter(|_| key.0 == Content::Document);
+        let body = self.bodies.get(&base).filter(|_| key.0 == Content::Body).cloned();
+        if let Some(base) = body {
+            return self.check_body(cx, key.1, Source::Difference { base, difference }, Come::Difference);
+        }
+        match document.and_then(|(base, _)| self.differences.document(base, &difference, key.1)) {
+            Some(document) => {
+                self.cache_document(document, false);
+                self.arrived(key, from);
             }
-            Content::Body => {
-                let base = self.bodies.get(&base);
-                let body = base.and_then(|base| differences.body(base, data, chunk.hash));
-                body.map(|body| self.cache_body(body)).is_some()
-            }
+            None => self.ask(key),
         }
     }
 
-    /// Takes bytes if they are what their name says.
-    fn take_content(&mut self, content: Content, hash: Hash, bytes: &[u8]) -> bool {
-        match content {
-            Content::Document => {
-                let text = std::str::from_utf8(bytes).ok();
-                let document = text.and_then(|text| Document::parse_as(text, hash).ok());
-                document.map(|document| self.cache_document(document, false)).is_some()
-            }
-            Content::Body => Body::from_packed(bytes, hash).map(|body| self.cache_body(body)).is_ok(),
-        }
+    /// Takes a document's bytes if they are what their name says.
+    fn take_document(&mut self, hash: Hash, bytes: &[u8]) -> bool {
+        let text = std::str::from_utf8(bytes).ok();
+        let document = text.and_then(|text| Document::parse_as(text, hash).ok());
+        document.map(|document| self.cache_document(document, false)).is_some()
     }
 
     /// Serves a peer: from memory at once, else after a look on the disk.
@@ -462,14 +494,16 @@ impl Archive {
     }
 
     fn take_loaded(&mut self, content: Content, hash: Hash, bytes: &[u8]) -> bool {
-        let sound = self.take_content(content, hash, bytes);
-        if sound
-            && content == Content::Document
-            && let Some((_, written)) = self.documents.get_mut(&hash)
-        {
-            *written = true;
+        match content {
+            Content::Document => {
+                let sound = self.take_document(hash, bytes);
+                if let Some((_, written)) = self.documents.get_mut(&hash).filter(|_| sound) {
+                    *written = true;
+                }
+                sound
+            }
+            Content::Body => Body::from_packed(bytes, hash).map(|body| self.cache_body(body)).is_ok(),
         }
-        sound
     }
 
     /// Takes note of a committed document whose parent may be missing, and begins to fill the gap below it.

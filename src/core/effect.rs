@@ -8,6 +8,7 @@ use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::entry::{Entry, Key};
 use crate::core::state::system::Addr;
+use crate::core::work::Work;
 
 /// One request to the world.
 ///
@@ -25,6 +26,8 @@ pub enum Effect {
     Persist { seq: PersistSeq, records: Vec<Record> },
     /// Read a document or body from disk; answered by `Loaded`.
     Load { content: Content, hash: Hash },
+    /// Do this beside the node, which goes on meanwhile; answered by `Computed`.
+    Compute { work: Work },
     /// Answer a local client.
     Reply { request: RequestId, reply: Reply },
     /// An entry changed: for those who watch.

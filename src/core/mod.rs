@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod message;
 pub mod hard_state;
 pub mod notice;
+pub mod work;
 pub mod event;
 pub mod effect;
 pub mod params;

@@ -21,6 +21,7 @@ use crate::core::rng::Rng;
 use crate::core::state::system::Addr;
 use crate::core::time::{Mono, Now, Wall};
 use crate::core::view::Seen;
+use crate::core::work::Outcome;
 use crate::sim::queue::Queue;
 
 /// How links behave.
@@ -122,6 +123,7 @@ enum What {
     Ready { node: usize, link: LinkId },
     Persisted { node: usize, seq: PersistSeq },
     Loaded { node: usize, content: Content, hash: Hash },
+    Computed { node: usize, outcome: Box<Outcome> },
     Write { node: usize, update: u64 },
 }
 
@@ -297,6 +299,7 @@ impl Crowd {
                 let bytes = held.get(&hash).cloned();
                 self.step(node, Event::Loaded { content, hash, bytes });
             }
+            What::Computed { node, outcome } => self.step(node, Event::Computed { outcome }),
             What::Write { node, update } => {
                 let reading = Reading::new(update as f64, self.clock().wall);
                 self.step(node, Event::Sensed { readings: vec![(self.channel.clone(), reading)] });
@@ -365,6 +368,10 @@ impl Crowd {
                 self.queue.after(self.plan.disk_us, What::Persisted { node, seq });
             }
             Effect::Load { content, hash } => self.queue.after(self.plan.disk_us, What::Loaded { node, content, hash }),
+            Effect::Compute { work } => {
+                let outcome = Box::new(work.run());
+                self.queue.after(0, What::Computed { node, outcome });
+            }
             Effect::Changed { key, entry } => {
                 self.show(node, Seen::Changed(&key, &entry));
                 if key.channel == self.channel

@@ -9,6 +9,7 @@ use crate::core::event::Event;
 use crate::core::hard_state::Record;
 use crate::core::message::Message;
 use crate::core::state::entry::KeyedEntry;
+use crate::core::work::Work;
 
 /// Who wants to read along.
 pub type Listener = Box<dyn FnMut(&str)>;
@@ -69,6 +70,8 @@ impl Trace {
                 self.bytes(message.type_name().as_bytes());
             }
             Event::Persisted { seq } => self.numbers(&[6, seq.get()]),
+            // Its outcome depends on the work alone, which was hashed when it was asked for.
+            Event::Computed { .. } => self.number(7),
             other => self.debug(other),
         }
         self.seal();
@@ -89,11 +92,29 @@ impl Trace {
                 records.iter().for_each(|record| self.record(record));
             }
             Effect::Changed { key, entry } => self.entry(&KeyedEntry::new(key, entry)),
+            Effect::Compute { work } => self.work(work),
             other => self.debug(other),
         }
         self.seal();
         if self.text.is_some() {
             self.line(at, who, "->", format_args!("{effect:?}"));
+        }
+    }
+
+    fn work(&mut self, work: &Work) {
+        match work {
+            Work::Checkpoint(readings) => {
+                self.numbers(&[3, readings.index.get(), readings.taken_at.bits()]);
+                readings.entries.iter().for_each(|(key, entry)| self.entry(&KeyedEntry::new(key, entry)));
+            }
+            Work::Body { hash, .. } => {
+                self.number(4);
+                self.bytes(hash.as_bytes());
+            }
+            Work::Find { body, .. } => {
+                self.number(5);
+                self.bytes(body.hash().as_bytes());
+            }
         }
     }
 

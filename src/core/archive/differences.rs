@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::id::{Hash, Index, RegionId};
-use crate::core::ledger::body::Body;
+use crate::core::ledger::body::{Body, COMPARED_BYTES_MAX};
 use crate::core::ledger::difference::{DifferenceError, apply, between, put_varint, take_varint};
 use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document, RegionCheckpoint};
 use crate::core::message::agreement::Content;
@@ -19,8 +19,6 @@ const HEARD_EACH: usize = 6;
 /// A region's checkpoint that was taken later than this before the document, in milliseconds, may not have been heard
 /// of everywhere: it is told in full.
 const YOUNG_MS: i64 = 500;
-/// Longest body text that is compared with another.
-const BODY_TEXT_MAX: usize = 4 * 1024 * 1024;
 
 /// What differences are made from and with.
 #[derive(Debug, Default)]
@@ -67,17 +65,11 @@ impl Differences {
 
     /// How `body` is made from `base`, if both are short enough to be compared.
     pub(super) fn of_body(&mut self, base: &Body, body: &Body) -> Option<Vec<u8>> {
-        if base.text_len().max(body.text_len()) > BODY_TEXT_MAX {
+        if base.text_len().max(body.text_len()) > COMPARED_BYTES_MAX {
             return None;
         }
-        let (old, new) = (base.text().ok()?, body.text().ok()?);
-        Some(self.once(Content::Body, base.hash(), body.hash(), || between(&old, &new)))
-    }
-
-    /// Makes the body of this hash from `base`.
-    pub(super) fn body(&self, base: &Body, difference: &[u8], hash: Hash) -> Option<Body> {
-        let text = apply(&base.text().ok()?, difference, BODY_TEXT_MAX).ok()?;
-        Some(Body::of_text(&text)).filter(|body| body.hash() == hash)
+        let text = |body: &Body| body.text().expect("a body unpacks");
+        Some(self.once(Content::Body, base.hash(), body.hash(), || between(&text(base), &text(body))))
     }
 
     fn once(&mut self, content: Content, base: Hash, hash: Hash, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {

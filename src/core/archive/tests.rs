@@ -5,6 +5,7 @@ use crate::core::ledger::document::{Counts, Header, RegionCheckpoint};
 use crate::core::rng::Rng;
 use crate::core::time::{Now, Wall};
 use crate::core::voters::Voters;
+use crate::core::work::Outcome;
 
 type Regions = BTreeMap<RegionId, RegionCheckpoint>;
 
@@ -25,6 +26,21 @@ fn with<T>(act: impl FnOnce(&mut Cx<'_>) -> T) -> (T, Vec<Effect>) {
     let now = Now { mono: Mono::from_micros(1), wall: Wall::from_millis(1) };
     let done = act(&mut Cx { now, rng: &mut rng, fx: &mut fx });
     (done, fx)
+}
+
+/// Does the work that was asked for, and what is asked for in turn.
+fn compute(archive: &mut Archive, mut fx: Vec<Effect>, peers: &[NodeId]) -> Vec<Effect> {
+    let mut rest = Vec::new();
+    while let Some(effect) = fx.pop() {
+        match effect {
+            Effect::Compute { work } => {
+                let Outcome::Body { hash, body } = work.run() else { panic!("only bodies are checked") };
+                fx.extend(with(|cx| archive.on_body_made(cx, hash, body, peers)).1);
+            }
+            other => rest.push(other),
+        }
+    }
+    rest
 }
 
 fn document(group: GroupId, index: u64, seconds: u64, body: Option<Hash>, regions: Regions) -> Document {
@@ -86,7 +102,8 @@ fn a_body_of_many_chunks_arrives() {
         }
         for fact in answered {
             if let Fact::Send { message: Message::CheckpointBody(chunk), .. } = fact {
-                with(|cx| asks.on_checkpoint_body(cx, &name("b"), chunk, &[]));
+                let (_, fx) = with(|cx| asks.on_checkpoint_body(cx, &name("b"), chunk, &[]));
+                compute(&mut asks, fx, &[]);
             }
         }
     }
@@ -204,8 +221,36 @@ fn a_chunk_of_more_than_is_allowed_or_of_another_place_is_not_taken() {
         assert!(archive.fetches.values().all(|fetch| fetch.bytes.is_empty()));
     }
     let whole = chunk(0, body.packed().len(), body.packed().to_vec());
-    with(|cx| archive.on_checkpoint_body(cx, &name("b"), whole, &[]));
+    let (_, fx) = with(|cx| archive.on_checkpoint_body(cx, &name("b"), whole.clone(), &[]));
+    assert_eq!((fx.len(), archive.take_facts().len(), archive.deadline()), (1, 0, Mono::NEVER), "it is being checked");
+    let (_, again) = with(|cx| archive.on_checkpoint_body(cx, &name("b"), whole, &[]));
+    assert_eq!((again.len(), archive.take_facts().len()), (0, 0), "what comes meanwhile is not taken");
+    compute(&mut archive, fx, &[]);
     assert_eq!(archive.take_facts(), [Fact::Arrived { content, hash, from: name("b") }]);
+}
+
+#[test]
+fn a_body_that_is_not_what_its_name_says_is_asked_for_anew() {
+    let (mut archive, base, body) = (archive(9), Body::of_text(b"held"), Body::of_text(b"wanted"));
+    let (content, hash, peers) = (Content::Body, body.hash(), [name("c")]);
+    let held = document(GroupId::Region(region("eu")), 1, 1, Some(base.hash()), BTreeMap::new());
+    archive.cache_body(base.clone());
+    with(|cx| archive.fetch(cx, content, hash, Some(&held), name("b")));
+    let mut answered = |based: Option<Hash>, data: &[u8]| {
+        let asked = archive.take_facts();
+        let [Fact::Send { to, message: Message::CheckpointFetch(fetch) }] = &asked[..] else { panic!("{asked:?}") };
+        let said = (to.clone(), fetch.base);
+        let total = Some(data.len() as u64);
+        let chunk = CheckpointBody { content, hash, offset: 0, total, base: based, data: data.to_vec() };
+        let (_, fx) = with(|cx| archive.on_checkpoint_body(cx, to, chunk, &peers));
+        assert!(matches!(fx[..], [Effect::Compute { .. }]), "{fx:?}");
+        (said, compute(&mut archive, fx, &peers).len())
+    };
+    let other = crate::core::ledger::difference::between(b"held", b"another");
+    assert_eq!(answered(Some(base.hash()), &other), ((name("b"), Some(base.hash())), 0));
+    assert_eq!(answered(None, base.packed()), ((name("b"), None), 1), "the same is asked for the whole; it is told of");
+    assert_eq!(answered(None, body.packed()), ((name("c"), None), 0), "then another");
+    assert_eq!(archive.take_facts(), [Fact::Arrived { content, hash, from: name("c") }]);
 }
 
 #[test]

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::core::id::Hash;
+use crate::core::ledger::difference::{DifferenceError, apply};
 use crate::core::ledger::document::Counts;
 use crate::core::state::entry::{Entry, KeyRef, KeyedEntry};
 
 /// Longest unpacked body, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
+/// Longest text that is compared with another, in bytes.
+pub const COMPARED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why bytes are not a body. Nothing was stored; whoever sent or stored them is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +23,9 @@ pub enum BodyError {
     /// The bytes are another body's.
     #[error("body hashes to {found}, not to {expected}")]
     Hash { expected: Hash, found: Hash },
+    /// What differs from another body does not fit that one.
+    #[error("body is not made from its base: {0}")]
+    Difference(#[from] DifferenceError),
     /// A line that is no entry.
     #[error("line {line} of the body is no entry: {why}")]
     Line { line: usize, why: String },
@@ -64,6 +70,16 @@ impl Body {
             return Err(BodyError::Hash { expected, found });
         }
         Ok(Self { hash: expected, packed: packed.into() })
+    }
+
+    /// Makes the body that hashes to `expected` from this one and what differs.
+    ///
+    /// # Errors
+    /// [`BodyError`] if that makes nothing, or another body.
+    pub fn changed(&self, difference: &[u8], expected: Hash) -> Result<Self, BodyError> {
+        let made = Self::of_text(&apply(&self.text()?, difference, COMPARED_BYTES_MAX)?);
+        let found = made.hash;
+        if found == expected { Ok(made) } else { Err(BodyError::Hash { expected, found }) }
     }
 
     /// SHA-256 of the unpacked text.

@@ -5,19 +5,20 @@ use std::collections::BTreeSet;
 use crate::core::archive;
 use crate::core::consensus::{self, Contents, Group, Member, Snapshot};
 use crate::core::cx::Cx;
+use crate::core::effect::Effect;
 use crate::core::hard_state::Position;
 use crate::core::hierarchy::is_own;
 use crate::core::hlc::Stamp;
 use crate::core::id::{GroupId, Hash, Index, LinkId, NodeId};
-use crate::core::ledger::body::Body;
 use crate::core::ledger::document::Document;
 use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::node::Node;
 use crate::core::notice::Notice;
-use crate::core::state::entry::Value;
+use crate::core::state::entry::{KeyRef, Value};
 use crate::core::state::system::{self, CheckpointRef, LeaderClaim};
 use crate::core::time::Mono;
+use crate::core::work::{Made, Outcome, Readings, Work};
 
 /// How often a leader looks whether its voters should change.
 pub(super) const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -79,7 +80,7 @@ impl Node {
                 let held = self.group.as_ref().map(Group::newest);
                 self.archive.fetch(cx, content, hash, held, from);
             }
-            consensus::Fact::WantCheckpoint => self.propose(cx),
+            consensus::Fact::WantCheckpoint => self.take_checkpoint(cx),
             consensus::Fact::Committed { position, document } => self.on_committed(cx, position, &document),
             consensus::Fact::LeadershipChanged => self.on_leadership_changed(cx),
             consensus::Fact::ReadReady { request, latest } => self.on_read_ready(cx, request, latest),
@@ -148,24 +149,54 @@ impl Node {
         if linked { node } else { cx.rng.pick(&self.sessions.peers()).cloned().unwrap_or(node) }
     }
 
-    /// Takes a checkpoint of the readings held and hands it to the group.
-    fn propose(&mut self, cx: &mut Cx<'_>) {
+    /// Has a checkpoint made of the readings held, unless one is being made.
+    fn take_checkpoint(&mut self, cx: &mut Cx<'_>) {
+        if self.taking {
+            return;
+        }
         let stamp = self.issue(cx);
         let abroad = self.abroad();
-        let Some(group) = &mut self.group else { return };
-        let (parent, index) = (group.accepted().header().taken_at.time, group.hard().accepted.index.next());
-        let time = stamp.filter(|stamp| *stamp > parent).unwrap_or(parent.next());
-        let readings = || self.store.iter().filter(|(key, _)| !key.channel.is_system() && !abroad.contains(key.origin));
-        let (body, counts) = Body::of(readings());
-        let (fused, summary) = self.fuse(readings(), index, time.wall());
-        let hash = body.hash();
-        self.archive.cache_body(body);
-        self.summary = summary;
-        let taken_at = Stamp { time, node: self.me.node.clone() };
-        let Some(group) = &mut self.group else { return };
+        let Some(group) = &self.group else { return };
+        let (parent, before) = (group.accepted().hash(), group.accepted().header().taken_at.time);
+        let taken_at = stamp.filter(|stamp| *stamp > before).unwrap_or(before.next());
+        let own = |key: &KeyRef<'_>| !key.channel.is_system() && !abroad.contains(key.origin);
+        let held = self.store.iter().filter(|(key, _)| own(key));
+        let readings = Readings {
+            parent,
+            index: group.hard().accepted.index.next(),
+            taken_at,
+            entries: held.map(|(key, entry)| (key.to_key(), entry.clone())).collect(),
+            region: self.params.region.clone(),
+            rules: self.params.estimates.then(|| self.params.fusion.clone()),
+            summarized: self.has_other_regions(),
+        };
+        self.taking = true;
+        cx.fx.push(Effect::Compute { work: Work::Checkpoint(Box::new(readings)) });
+    }
+
+    pub(super) fn on_computed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
+        match outcome {
+            Outcome::Checkpoint(made) => self.on_checkpoint_made(cx, made),
+            Outcome::Body { hash, body } => self.archive.on_body_made(cx, hash, body, &self.sessions.peers()),
+            Outcome::Found { held, .. } => self.on_found(cx, held),
+        }
+    }
+
+    /// Hands a checkpoint to the group, if it still follows the last one; a leader that has gone on meanwhile takes another.
+    fn on_checkpoint_made(&mut self, cx: &mut Cx<'_>, made: Made) {
+        self.taking = false;
+        let Some(group) = self.group.as_mut().filter(|group| group.is_settled()) else { return };
+        if group.accepted().hash() != made.parent {
+            return self.take_checkpoint(cx);
+        }
+        let hash = made.body.hash();
+        self.archive.cache_body(made.body);
+        self.summary = made.summary;
+        let taken_at = Stamp { time: made.taken_at, node: self.me.node.clone() };
         let founds_top = !self.pending.growing.is_empty() && self.hierarchy.is_none();
-        let contents = Contents::Readings { body: hash, fused, founds_top };
-        group.propose(cx, &mut self.writes, &mut self.archive, Snapshot { taken_at, counts, contents });
+        let contents = Contents::Readings { body: hash, fused: made.fused, founds_top };
+        let snapshot = Snapshot { taken_at, counts: made.counts, contents };
+        group.propose(cx, &mut self.writes, &mut self.archive, snapshot);
     }
 
     fn on_committed(&mut self, cx: &mut Cx<'_>, position: Position, document: &Document) {

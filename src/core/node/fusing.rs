@@ -2,32 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_global, fuse_region, summarize};
+use crate::core::fusion::document::{Fused, Summary, fuse_global};
 use crate::core::id::{Channel, Index, RegionId};
 use crate::core::ledger::document::RegionCheckpoint;
 use crate::core::node::Node;
-use crate::core::state::entry::{Entry, KeyRef, Value};
+use crate::core::state::entry::Value;
 use crate::core::state::system::{self, Meaning};
 use crate::core::time::Wall;
 
 impl Node {
-    /// The estimates of the readings of checkpoint `index`, as of `at`; and, with other regions to tell, the summary of
-    /// them.
-    pub(super) fn fuse<'a>(
-        &self,
-        readings: impl Iterator<Item = (KeyRef<'a>, &'a Entry)>,
-        index: Index,
-        at: Wall,
-    ) -> (Option<Box<Fused>>, Option<Summary>) {
-        if !self.params.estimates {
-            return (None, None);
-        }
-        let region = &self.params.region;
-        let chosen = Chosen::of(readings, region, &self.params.fusion);
-        let summary = self.has_other_regions().then(|| summarize(&chosen, index, at));
-        (Some(Box::new(fuse_region(&chosen, at))), summary)
-    }
-
     /// The estimates across these regions as of `at`, from the newest summaries of their leaders; anybody can compute them
     /// again from the readings of the checkpoints that are `named`, or said beside.
     pub(super) fn fuse_regions(
@@ -49,7 +32,7 @@ impl Node {
         Some(Box::new(fused))
     }
 
-    fn has_other_regions(&self) -> bool {
+    pub(super) fn has_other_regions(&self) -> bool {
         self.params.initial_voters.len() > 1 || self.members().any(|(_, info)| info.region != self.params.region)
     }
 

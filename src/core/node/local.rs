@@ -10,7 +10,7 @@ use crate::core::event::{Ack, RefusedCommand, Reply};
 use crate::core::hard_state::{Position, Record};
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, Hash, LinkId, NodeId, PersistSeq, RegionId, RequestId};
-use crate::core::ledger::body::Body;
+use crate::core::ledger::body::BodyError;
 use crate::core::ledger::document::Document;
 use crate::core::message::agreement::Content;
 use crate::core::message::exchange::Confirm;
@@ -21,6 +21,7 @@ use crate::core::state::store::Share;
 use crate::core::state::system::{self, Forget, NodeInfo};
 use crate::core::time::Mono;
 use crate::core::view::Liveness as Life;
+use crate::core::work::Work;
 
 /// How long a node that leaves goes on telling so before it stops.
 pub(super) const LEAVE_DRAIN: Duration = Duration::from_millis(300);
@@ -408,18 +409,21 @@ impl Node {
         }
     }
 
-    /// A checkpoint is committed: answers the writes whose readings, or newer ones, stand in it.
+    /// A checkpoint is committed: writes may wait for what stands in it.
     pub(super) fn answer_checkpointed(&mut self, cx: &mut Cx<'_>, document: &Document) {
         if self.pending.checkpoint.is_empty() {
             return;
         }
         let body = document.header().body.and_then(|hash| self.archive.body_or_load(cx, &hash));
-        let Some(entries) = body.and_then(|body: &Body| body.entries().ok()) else { return };
-        let held: BTreeMap<Channel, Hlc> = entries
-            .into_iter()
-            .filter(|entry| entry.origin == self.me.node)
-            .map(|entry| (entry.channel, entry.stamp))
-            .collect();
+        if let Some(body) = body.cloned() {
+            let origin = self.me.node.clone();
+            cx.fx.push(Effect::Compute { work: Work::Find { body, origin } });
+        }
+    }
+
+    /// What a committed checkpoint holds of this node: answers the writes that stand in it, or newer ones.
+    pub(super) fn on_found(&mut self, cx: &mut Cx<'_>, held: Result<Vec<(Channel, Hlc)>, BodyError>) {
+        let Ok(held) = held.map(BTreeMap::from_iter) else { return };
         let covered =
             |stamps: &[(Channel, Hlc)]| stamps.iter().all(|(c, stamp)| held.get(c).is_some_and(|h| h >= stamp));
         let (done, waiting): (Vec<_>, Vec<_>) =

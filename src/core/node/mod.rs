@@ -81,6 +81,8 @@ pub struct Node {
     /// Voters that an operator takes out.
     unwanted: BTreeSet<NodeId>,
     plan_due: Mono,
+    /// Whether a checkpoint is being made.
+    taking: bool,
     /// Entries refused: how many, and whose the last was.
     refusals: BTreeMap<&'static str, (u64, NodeId)>,
     leave_due: Mono,
@@ -131,6 +133,7 @@ impl Node {
             claims: BTreeMap::new(),
             unwanted: BTreeSet::new(),
             plan_due: Mono::ZERO,
+            taking: false,
             refusals: BTreeMap::new(),
             leave_due: Mono::NEVER,
             filled: false,
@@ -191,6 +194,7 @@ impl Node {
             Event::Received { link, message } => self.on_message(cx, link, *message),
             Event::Persisted { seq } => self.on_persisted(cx, seq),
             Event::Loaded { content, hash, bytes } => self.on_loaded(cx, content, hash, bytes),
+            Event::Computed { outcome } => self.on_computed(cx, *outcome),
             Event::Sensed { readings } => self.on_sensed(cx, readings),
             Event::Asked { request, command } => self.on_asked(cx, request, command),
             Event::Leave => self.on_leave(cx),

@@ -1,3 +1,4 @@
+mod beside;
 mod clock;
 mod lasting;
 mod own;
@@ -19,6 +20,7 @@ use crate::core::state::entry::{Entry, Key, KeyedEntry, Scope, Value};
 use crate::core::state::system;
 use crate::core::time::Wall;
 use crate::core::view::Liveness;
+use crate::core::work::Work;
 
 #[test]
 fn three_fresh_nodes_found_a_cluster_and_commit_checkpoints() {

@@ -222,13 +222,13 @@ async fn drive(
         if let Some(reason) = performer.perform(&mut fx) {
             return stopped(reason);
         }
-        for link in performer.take_ready() {
-            node.handle(Event::LinkReady { link }, clock.now(), &mut fx);
+        for event in performer.take_at_once() {
+            node.handle(event, clock.now(), &mut fx);
             if let Some(reason) = performer.perform(&mut fx) {
                 return stopped(reason);
             }
         }
-        let Some(input) = next(&mut queues, &mut alarm, node.deadline(), performer.has_ready(), clock).await else {
+        let Some(input) = next(&mut queues, &mut alarm, node.deadline(), performer.has_more(), clock).await else {
             node.handle(Event::Wake, clock.now(), &mut fx);
             continue;
         };

@@ -1,9 +1,10 @@
 //! Performing a node's effects, in order.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, LazyLock};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
 use crate::core::effect::{Effect, StopReason};
@@ -14,11 +15,18 @@ use crate::core::message::agreement::Content;
 use crate::core::notice::Notice;
 use crate::core::state::system::Addr;
 use crate::core::view::Seen;
+use crate::core::work::Work;
 use crate::shell::clock::Clock;
 use crate::shell::runtime::{Change, Changes, Input, Links, Observer, Shared};
 use crate::shell::storage::{Opened, Storage, Writer};
 use crate::shell::telemetry::{Metrics, tell};
 use crate::shell::transport::{self, LinkHandle};
+
+/// Work that takes no longer is done where it is asked for: a thread is not worth its while.
+const COMPUTED_AT_ONCE_US: u64 = 1000;
+/// Turns of those that compute beside their nodes.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)));
 
 /// The hands of one node.
 pub(super) struct Performer {
@@ -35,8 +43,8 @@ pub(super) struct Performer {
     /// Changes that nobody has been told of yet.
     changed: Vec<Change>,
     links: Links,
-    /// Links that have taken at once what somebody has to hear of.
-    ready: Vec<LinkId>,
+    /// What the node is to hear of at once: links that have taken all, and work that was soon done.
+    at_once: Vec<Event>,
     answers: HashMap<RequestId, oneshot::Sender<Reply>>,
     next_request: u64,
     pub observer: Option<Observer>,
@@ -71,7 +79,7 @@ impl Performer {
             framed: None,
             changed: Vec::new(),
             links: Links::new(),
-            ready: Vec::new(),
+            at_once: Vec::new(),
             answers: HashMap::new(),
             next_request: 0,
             observer: None,
@@ -105,14 +113,14 @@ impl Performer {
         }
     }
 
-    /// Links that have room for more since the last call.
-    pub fn take_ready(&mut self) -> Vec<LinkId> {
-        std::mem::take(&mut self.ready)
+    /// What has come of what was performed since the last call.
+    pub fn take_at_once(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.at_once)
     }
 
-    /// True while such links are to be told of.
-    pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// True while there is more of that.
+    pub fn has_more(&self) -> bool {
+        !self.at_once.is_empty()
     }
 
     pub fn on_ask(&mut self, answer: oneshot::Sender<Reply>) -> RequestId {
@@ -137,6 +145,7 @@ impl Performer {
                 }
                 Effect::Persist { seq, records } => self.writer.write(seq, records),
                 Effect::Load { content, hash } => self.load(content, hash),
+                Effect::Compute { work } => self.compute(work),
                 Effect::Reply { request, reply } => {
                     if let Some(answer) = self.answers.remove(&request) {
                         let _ = answer.send(reply);
@@ -177,7 +186,7 @@ impl Performer {
             return self.refuse_to_send(link, &message, bytes);
         }
         if handle.send(&self.frame, notify) {
-            self.ready.push(link);
+            self.at_once.push(Event::LinkReady { link });
         }
         self.shared.metrics.count_frame("out", message.type_name(), self.frame.len());
         self.framed = Some(message).filter(|message| matches!(message, Message::SensorUpdate(_)));
@@ -188,6 +197,21 @@ impl Performer {
         error!(kind = message.type_name(), bytes, "a message is larger than frame_bytes_max and is not sent");
         let notice = Notice::Rejected { link, why: format!("our own {} is too large", message.type_name()) };
         self.shared.metrics.count_notice(&notice);
+    }
+
+    fn compute(&mut self, work: Work) {
+        if work.micros() <= COMPUTED_AT_ONCE_US {
+            let outcome = Box::new(work.run());
+            return self.at_once.push(Event::Computed { outcome });
+        }
+        let inputs = self.shared.inputs.clone();
+        tokio::spawn(async move {
+            // Many nodes may share this process: no more of them compute at a time than there are processors.
+            let _turn = TURNS.acquire().await.expect("it is never closed");
+            let outcome = tokio::task::spawn_blocking(move || work.run()).await;
+            let outcome = Box::new(outcome.expect("a panic ends the process"));
+            let _ = inputs.send(Input::Event(Event::Computed { outcome })).await;
+        });
     }
 
     fn load(&self, content: Content, hash: Hash) {

@@ -211,6 +211,7 @@ impl Cluster {
             | What::DialFailed { member, .. }
             | What::Persisted { member, .. }
             | What::Loaded { member, .. }
+            | What::Computed { member, .. }
             | What::Sense { member } => Some(*member),
             What::Connect { from, .. } => Some(*from),
             What::Deliver { conn, side } | What::Stray { conn, side, .. } => Some(self.net.end(*conn, 1 - side).member),
@@ -279,6 +280,11 @@ impl Cluster {
                     self.step(member, Event::Loaded { content, hash, bytes });
                 }
             }
+            What::Computed { member, life, outcome } => {
+                if self.members[member].life == life {
+                    self.step(member, Event::Computed { outcome });
+                }
+            }
             What::Sense { member } => self.on_sense(member),
             What::Put => self.on_put(),
             What::Read { at } => self.on_read(at),
@@ -341,6 +347,11 @@ impl Cluster {
                 let member = &mut self.members[m];
                 let due = member.disk.read_at(at, latency);
                 self.queue.at(due, What::Loaded { member: m, life: member.life, content, hash });
+            }
+            Effect::Compute { work } => {
+                let takes = self.computing_us();
+                let (life, outcome) = (self.members[m].life, Box::new(work.run()));
+                self.queue.after(takes, What::Computed { member: m, life, outcome });
             }
             Effect::Reply { request, reply } => self.on_reply(m, request, reply),
             Effect::Changed { key, entry } => {
@@ -425,6 +436,15 @@ impl Cluster {
     fn disk_latency(&mut self, m: usize) -> u64 {
         let mean = self.members[m].disk_us as f64;
         (-(1.0 - self.rng.unit()).ln() * mean) as u64 + 30
+    }
+
+    /// How long work takes beside a node: mostly nothing, now and then so long that leaders change meanwhile.
+    fn computing_us(&mut self) -> u64 {
+        match self.rng.below(16) {
+            0 => self.rng.below(1_000_000) as u64,
+            1..8 => self.rng.below(50_000) as u64,
+            _ => 0,
+        }
     }
 
     /// Takes note of a judge's verdict; the first bad one ends the run.

@@ -17,6 +17,8 @@ pub(super) struct World {
     pub said: Vec<(String, Message)>,
     /// Who dialed whom.
     pub dialed: Vec<(String, String)>,
+    /// Work that waits to be done; else it is done at once.
+    pub waiting: Option<Vec<(String, Work)>>,
     /// What becomes of a message between two nodes; nothing if it is lost.
     pub tamper: Box<Tamper>,
 }
@@ -42,6 +44,7 @@ impl World {
             notices: Vec::new(),
             said: Vec::new(),
             dialed: Vec::new(),
+            waiting: None,
             tamper: Box::new(|_, _, message| Some(message)),
         };
         for (i, node) in names.iter().enumerate() {
@@ -156,6 +159,13 @@ impl World {
                     _ => None,
                 });
                 self.queue.push_back((node.to_owned(), Event::Loaded { content, hash, bytes }));
+            }
+            Effect::Compute { work } if self.waiting.is_some() => {
+                self.waiting.as_mut().expect("it is there").push((node.to_owned(), work));
+            }
+            Effect::Compute { work } => {
+                let outcome = Box::new(work.run());
+                self.queue.push_back((node.to_owned(), Event::Computed { outcome }));
             }
             Effect::Reply { request, reply } => self.replies.push((node.to_owned(), request, reply)),
             Effect::Notice(notice) => self.notices.push((node.to_owned(), notice)),

@@ -1,0 +1,80 @@
+//! Work that is done beside a node, which goes on meanwhile.
+
+use super::*;
+use crate::core::work::Outcome;
+
+/// A cluster that has a leader and a checkpoint, and whose work waits from now on.
+fn waiting() -> (World, String) {
+    let mut world = World::new(&THREE);
+    world.run_until(SECONDS(20), |w| w.leader().is_some_and(|leader| w.committed(&leader) >= Some(Index(1))));
+    world.waiting = Some(Vec::new());
+    let leader = world.leader().unwrap();
+    (world, leader)
+}
+
+fn pass(world: &mut World, time: Duration) {
+    let end = world.now.mono + time;
+    world.run_until(time * 2, |w| w.now.mono >= end);
+}
+
+fn told(world: &mut World, node: &str, outcome: Outcome) {
+    world.queue.push_back((node.to_owned(), Event::Computed { outcome: Box::new(outcome) }));
+    world.drain();
+}
+
+#[test]
+fn a_checkpoint_that_takes_long_to_make_is_not_made_twice_and_holds_up_nothing_else() {
+    let (mut world, leader) = waiting();
+    let before = world.committed(&leader);
+    let time = world.nodes[&leader].params().consensus.checkpoint_interval * 4;
+    pass(&mut world, time);
+    let waiting = world.waiting.take().unwrap();
+    let [(by, Work::Checkpoint(readings))] = &waiting[..] else { panic!("{waiting:?}") };
+    assert_eq!((by, world.committed(&leader)), (&leader, before));
+    let writer = *THREE.iter().find(|node| **node != leader).unwrap();
+    let put = vec![(Channel::new("t").unwrap(), Reading::new(21.5, world.now.wall))];
+    let request = world.ask(writer, Command::Put { readings: put, ack: Ack::Checkpoint });
+    world.run_until(SECONDS(1), |w| value_of(&w.nodes[&leader], writer) == Some(21.5));
+    told(&mut world, &leader, Work::Checkpoint(readings.clone()).run());
+    world.run_until(SECONDS(1), |w| w.committed(&leader) > before);
+    assert_eq!(world.reply(request), None, "it was written after the readings were taken");
+    world.run_until(time, |w| w.reply(request).is_some());
+}
+
+#[test]
+fn a_checkpoint_that_others_have_overtaken_is_not_proposed_and_another_is_taken() {
+    let (mut world, leader) = waiting();
+    let time = world.nodes[&leader].params().consensus.checkpoint_interval * 2;
+    pass(&mut world, time);
+    let waiting = world.waiting.take().unwrap();
+    let [(_, work)] = &waiting[..] else { panic!("{waiting:?}") };
+    let before = world.committed(&leader);
+    told(&mut world, &leader, work.clone().run());
+    world.run_until(SECONDS(1), |w| w.committed(&leader) > before);
+    let next = world.committed(&leader);
+    world.waiting = Some(Vec::new());
+    told(&mut world, &leader, work.clone().run());
+    pass(&mut world, SECONDS(1));
+    let waiting = world.waiting.take().unwrap();
+    let [(_, Work::Checkpoint(anew))] = &waiting[..] else { panic!("{waiting:?}") };
+    let accepted = world.nodes[&leader].group().unwrap().accepted();
+    assert_eq!((world.committed(&leader), anew.parent), (next, accepted.hash()));
+    told(&mut world, &leader, Work::Checkpoint(anew.clone()).run());
+    world.run_until(SECONDS(1), |w| w.committed(&leader) > next);
+}
+
+#[test]
+fn a_checkpoint_of_somebody_who_leads_no_more_is_dropped() {
+    let (mut world, leader) = waiting();
+    let time = world.nodes[&leader].params().consensus.checkpoint_interval * 2;
+    pass(&mut world, time);
+    let work = world.waiting.take().unwrap().remove(0).1;
+    // Nobody hears it any more, nor answers.
+    let cut = leader.clone();
+    world.tamper = Box::new(move |from, to, message| (from != cut && to != cut).then_some(message));
+    world.run_until(SECONDS(20), |w| w.leader().is_some_and(|now| now != leader) && !w.nodes[&leader].is_leader());
+    let accepted = |w: &World| w.nodes[&leader].group().unwrap().hard().accepted;
+    let before = accepted(&world);
+    told(&mut world, &leader, work.run());
+    assert_eq!(accepted(&world), before);
+}
