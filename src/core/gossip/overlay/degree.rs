@@ -156,9 +156,10 @@ impl Overlay {
         usize::from(self.settle_due <= now)
     }
 
-    /// Asks as many neighbours as are too many to give up their links, any of them: where those that came last go, those
-    /// that came first are left as a clique that few trees lead into. They decide: nobody loses its only one.
-    pub(super) fn shed(&mut self, cx: &mut Cx<'_>) {
+    /// Asks as many neighbours as are too many to give up their links, once all have `settled`; any of them: where those that
+    /// came last go, those that came first are left as a clique that few trees lead into. They decide: nobody loses its only
+    /// one.
+    pub(super) fn shed(&mut self, cx: &mut Cx<'_>, settled: bool) {
         let degree = self.params.gossip.overlay_degree;
         let limits = [(false, degree * 2), (true, self.params.gossip.cross_links * 3)];
         for (foreign, limit) in limits {
@@ -166,9 +167,11 @@ impl Overlay {
             if candidates.len() <= limit || (!foreign && self.is_small()) {
                 continue;
             }
-            cx.rng.shuffle(&mut candidates);
-            candidates.drain(..limit);
-            candidates.into_iter().for_each(|link| self.ask_back(cx, link));
+            if settled {
+                cx.rng.shuffle(&mut candidates);
+                candidates.drain(..limit);
+                candidates.into_iter().for_each(|link| self.ask_back(cx, link));
+            }
             self.wait_for(self.settle_due);
         }
     }

@@ -384,10 +384,11 @@ impl Overlay {
         self.reach(cx);
         self.pick(cx);
         self.try_dead(cx);
-        if self.settle_due <= now {
+        let settled = self.settle_due <= now;
+        if settled {
             self.settle_due = now + SETTLE;
-            self.shed(cx);
         }
+        self.shed(cx, settled);
         self.swap(cx);
     }
 

@@ -282,6 +282,25 @@ fn of_too_many_neighbours_any_are_asked_to_leave_whenever_they_came() {
 }
 
 #[test]
+fn those_who_become_too_many_just_after_a_look_are_asked_to_leave_at_the_next() {
+    let mut world = World::new(100);
+    (30..36).for_each(|n| drop(world.up(&format!("n{n}"), true)));
+    for n in 0..20 {
+        world.up(&format!("n{n}"), false);
+        // All were asked for by name, one after the other within a second.
+        world.overlay.want(world.now + Duration::from_millis(40) * n, &name(&format!("n{n}")));
+    }
+    let end = world.now + WANTED_FOR + 3 * SETTLE;
+    world.dials();
+    while world.overlay.deadline() <= end {
+        world.now = world.overlay.deadline();
+        world.with(|overlay, cx| overlay.on_deadline(cx));
+    }
+    let released = |effect: &&Effect| matches!(effect, Effect::Send { message: Message::Release(_), .. });
+    assert!(world.fx.iter().filter(released).count() >= 14, "all beyond twice the degree");
+}
+
+#[test]
 fn who_comes_for_a_moment_drives_no_neighbour_away_and_is_none() {
     let mut world = World::new(100);
     let links: Vec<LinkId> = (0..20).map(|n| world.up(&format!("n{n}"), false)).collect();
