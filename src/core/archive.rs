@@ -17,7 +17,7 @@ use crate::core::cx::Cx;
 use crate::core::effect::Effect;
 use crate::core::hard_state::{HeldBody, Position, Record};
 use crate::core::id::{GroupId, Hash, Index, NodeId, RegionId};
-use crate::core::ledger::body::{BODY_BYTES_MAX, Body, BodyError};
+use crate::core::ledger::body::{BODY_BYTES_MAX, Body, BodyError, COMPARED_BYTES_MAX};
 use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document};
 use crate::core::message::Message;
 use crate::core::message::agreement::{CheckpointBody, CheckpointFetch, Content};
@@ -72,6 +72,8 @@ pub struct Archive {
     loads: BTreeMap<(Content, Hash), Vec<Asked>>,
     /// Peers that asked for what is on its way to us: documents run down the tree by which their announcement came.
     awaited: BTreeMap<(Content, Hash), Vec<Asked>>,
+    /// Peers that wait until two bodies have been compared: the one that they hold, and the one they ask for.
+    comparing: BTreeMap<(Hash, Hash), Vec<Asked>>,
     differences: Differences,
     proposals: Proposals,
     gaps: Vec<Gap>,
@@ -140,6 +142,7 @@ impl Archive {
             fetches: BTreeMap::new(),
             loads: BTreeMap::new(),
             awaited: BTreeMap::new(),
+            comparing: BTreeMap::new(),
             differences: Differences::default(),
             proposals: Proposals::default(),
             gaps: Vec::new(),
@@ -160,7 +163,8 @@ impl Archive {
         let waiting = |all: &BTreeMap<(Content, Hash), Vec<Asked>>| all.values().map(Vec::len).sum::<usize>();
         footprint.documents = self.documents.len();
         footprint.bodies = self.bodies.len();
-        footprint.fetches = self.fetches.len() + waiting(&self.loads) + waiting(&self.awaited);
+        let compared: usize = self.comparing.values().map(Vec::len).sum();
+        footprint.fetches = self.fetches.len() + waiting(&self.loads) + waiting(&self.awaited) + compared;
         footprint.gaps = self.gaps.len();
     }
 
@@ -281,7 +285,7 @@ impl Archive {
         if fetch.attempts >= FETCH_ATTEMPTS {
             cx.notice(Notice::FetchFailed { hash: key.1, peer: fetch.from.clone() });
             self.fetches.remove(&key);
-            self.serve_awaited(key);
+            self.serve_awaited(cx, key);
             return;
         }
         fetch.due = cx.now.mono + FETCH_PATIENCE;
@@ -347,7 +351,7 @@ impl Archive {
         match chunk.content {
             _ if length != total => self.is_in_vain(cx, key, peers),
             Content::Body => self.check_body(cx, chunk.hash, Source::Packed(bytes), Come::Whole),
-            Content::Document if self.take_document(chunk.hash, &bytes) => self.arrived(key, from),
+            Content::Document if self.take_document(chunk.hash, &bytes) => self.arrived(cx, key, from),
             Content::Document => self.is_in_vain(cx, key, peers),
         }
     }
@@ -366,25 +370,28 @@ impl Archive {
         cx.fx.push(Effect::Compute { work: Work::Body { hash, from } });
     }
 
-    /// A body that has come was checked.
+    /// A body that has come, or was on the disk, was checked.
     pub fn on_body_made(&mut self, cx: &mut Cx<'_>, hash: Hash, body: Result<Body, BodyError>, peers: &[NodeId]) {
         let key = (Content::Body, hash);
+        let is_sound = body.map(|body| self.cache_body(body)).is_ok();
+        self.serve_loaded(cx, key);
         let Some(fetch) = self.fetches.get_mut(&key) else { return };
         let (come, from) = (fetch.checked.take(), fetch.from.clone());
-        fetch.due = cx.now.mono + FETCH_PATIENCE;
-        match (body, come) {
-            (Ok(body), _) => {
-                self.cache_body(body);
-                self.arrived(key, &from);
-            }
-            (Err(_), Some(Come::Difference)) => self.ask(key),
-            (Err(_), _) => self.is_in_vain(cx, key, peers),
+        if come.is_some() {
+            fetch.due = cx.now.mono + FETCH_PATIENCE;
+        }
+        match come {
+            _ if is_sound => self.arrived(cx, key, &from),
+            Some(Come::Difference) => self.ask(key),
+            Some(Come::Whole) => self.is_in_vain(cx, key, peers),
+            // Only what the disk had is not sound.
+            None => {}
         }
     }
 
-    fn arrived(&mut self, key: (Content, Hash), from: &NodeId) {
+    fn arrived(&mut self, cx: &mut Cx<'_>, key: (Content, Hash), from: &NodeId) {
         self.fetches.remove(&key);
-        self.serve_awaited(key);
+        self.serve_awaited(cx, key);
         self.facts.push(Fact::Arrived { content: key.0, hash: key.1, from: from.clone() });
     }
 
@@ -399,7 +406,7 @@ impl Archive {
         match document.and_then(|(base, _)| self.differences.document(base, &difference, key.1)) {
             Some(document) => {
                 self.cache_document(document, false);
-                self.arrived(key, from);
+                self.arrived(cx, key, from);
             }
             None => self.ask(key),
         }
@@ -417,7 +424,7 @@ impl Archive {
         let key = (fetch.content, fetch.hash);
         let asked = Asked { by: from.clone(), offset: fetch.offset, base: fetch.base };
         if self.is_cached(key) {
-            return self.serve(key, &asked);
+            return self.serve(cx, key, asked);
         }
         if self.fetches.get(&key).is_some_and(|under_way| under_way.from != *from) {
             let awaited = self.awaited.entry(key).or_default();
@@ -427,7 +434,7 @@ impl Archive {
         }
         let gone = fetch.content == Content::Body && !self.retention.is_written(&fetch.hash);
         if gone || self.loads.len() >= LOADS_MAX {
-            return self.serve(key, &asked);
+            return self.serve(cx, key, asked);
         }
         self.load(cx, key).push(asked);
     }
@@ -447,8 +454,36 @@ impl Archive {
         }
     }
 
-    /// Answers from memory: with what differs from what the asker holds, if that is less.
-    fn serve(&mut self, key: (Content, Hash), asked: &Asked) {
+    /// Answers from memory, at once or when what the asker holds has been compared with it.
+    fn serve(&mut self, cx: &mut Cx<'_>, key: (Content, Hash), asked: Asked) {
+        let Some((base, body)) = self.to_compare(key, &asked) else { return self.answer(key, &asked) };
+        let waiting = self.comparing.entry((base.hash(), body.hash())).or_insert_with(|| {
+            cx.fx.push(Effect::Compute { work: Work::Compare { base, body } });
+            Vec::new()
+        });
+        if waiting.len() < AWAITED_MAX {
+            waiting.push(asked);
+        }
+    }
+
+    /// What the asker holds and what it asks for, if these bodies are here, not too long, and have not been compared yet.
+    fn to_compare(&self, (content, hash): (Content, Hash), asked: &Asked) -> Option<(Body, Body)> {
+        let base = asked.base.filter(|_| content == Content::Body && asked.offset == 0)?;
+        let pair = (self.bodies.get(&base)?.clone(), self.bodies.get(&hash)?.clone());
+        let is_new = self.differences.of_body(base, hash).is_none();
+        (is_new && pair.0.text_len().max(pair.1.text_len()) <= COMPARED_BYTES_MAX).then_some(pair)
+    }
+
+    /// Two bodies have been compared: answers those who waited for it.
+    pub fn on_compared(&mut self, base: Hash, hash: Hash, difference: Vec<u8>) {
+        self.differences.on_compared(base, hash, difference);
+        for asked in self.comparing.remove(&(base, hash)).unwrap_or_default() {
+            self.answer((Content::Body, hash), &asked);
+        }
+    }
+
+    /// Answers with what differs from what the asker holds, if that is less.
+    fn answer(&mut self, key: (Content, Hash), asked: &Asked) {
         let (content, hash) = key;
         let message = asked.base.filter(|_| asked.offset == 0).and_then(|base| self.difference(key, base));
         let message = message.unwrap_or_else(|| {
@@ -468,8 +503,8 @@ impl Archive {
                 (self.differences.of_document(base, document), document.bytes().len())
             }
             Content::Body => {
-                let (body, base) = (self.bodies.get(&hash)?, self.bodies.get(&base)?);
-                (self.differences.of_body(base, body)?, body.packed().len())
+                let body = self.bodies.get(&hash)?;
+                (self.differences.of_body(base, hash)?.clone(), body.packed().len())
             }
         };
         let total = Some(data.len() as u64);
@@ -478,31 +513,32 @@ impl Archive {
     }
 
     /// What was on its way is here, or will not come: answers those who asked meanwhile.
-    fn serve_awaited(&mut self, key: (Content, Hash)) {
+    fn serve_awaited(&mut self, cx: &mut Cx<'_>, key: (Content, Hash)) {
         for asked in self.awaited.remove(&key).unwrap_or_default() {
-            self.serve(key, &asked);
+            self.serve(cx, key, asked);
         }
+    }
+
+    /// Takes what the disk had: a body is checked first.
+    pub fn on_loaded(&mut self, cx: &mut Cx<'_>, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
+        match (content, bytes) {
+            (Content::Body, Some(bytes)) => {
+                let from = Source::Packed(bytes);
+                return cx.fx.push(Effect::Compute { work: Work::Body { hash, from } });
+            }
+            (Content::Document, Some(bytes)) if self.take_document(hash, &bytes) => {
+                let (_, written) = self.documents.get_mut(&hash).expect("it was taken");
+                *written = true;
+            }
+            _ => {}
+        }
+        self.serve_loaded(cx, (content, hash));
     }
 
     /// Serves those who waited for the disk; the content stays in memory for their next chunks.
-    pub fn on_loaded(&mut self, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
-        let bytes = bytes.filter(|bytes| self.take_loaded(content, hash, bytes));
-        for asked in self.loads.remove(&(content, hash)).unwrap_or_default() {
-            let message = chunk(content, hash, bytes.as_deref(), asked.offset);
-            self.facts.push(Fact::Send { to: asked.by, message });
-        }
-    }
-
-    fn take_loaded(&mut self, content: Content, hash: Hash, bytes: &[u8]) -> bool {
-        match content {
-            Content::Document => {
-                let sound = self.take_document(hash, bytes);
-                if let Some((_, written)) = self.documents.get_mut(&hash).filter(|_| sound) {
-                    *written = true;
-                }
-                sound
-            }
-            Content::Body => Body::from_packed(bytes, hash).map(|body| self.cache_body(body)).is_ok(),
+    fn serve_loaded(&mut self, cx: &mut Cx<'_>, key: (Content, Hash)) {
+        for asked in self.loads.remove(&key).unwrap_or_default() {
+            self.serve(cx, key, asked);
         }
     }
 

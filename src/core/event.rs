@@ -6,7 +6,7 @@ use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::reading::Reading;
 use crate::core::state::system::Addr;
-use crate::core::work::Outcome;
+use crate::core::work::Done;
 
 /// One thing that happened, as the driver tells it.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub enum Event {
     /// What a [`crate::core::effect::Effect::Load`] asked for; `None` if it is not held.
     Loaded { content: Content, hash: Hash, bytes: Option<Vec<u8>> },
     /// What a [`crate::core::effect::Effect::Compute`] asked for.
-    Computed { outcome: Box<Outcome> },
+    Computed { done: Box<Done> },
     /// The local sensors said something.
     Sensed { readings: Vec<(Channel, Reading)> },
     /// A local client asks for something.

@@ -1,13 +1,16 @@
 //! Work that takes long and needs nothing of a node but what is handed to it: done beside the node, which goes on
 //! meanwhile, and answered.
 //!
-//! Invariant: the outcome depends on the work alone, so it is the same wherever and whenever it is done.
+//! Invariant: what is done depends on the work alone, so it is the same wherever and whenever that is.
+
+use std::fmt;
 
 use crate::core::fusion::document::{Chosen, Fused, Summary, fuse_region, summarize};
 use crate::core::fusion::params::Rules;
 use crate::core::hlc::Hlc;
 use crate::core::id::{Channel, Hash, Index, NodeId, RegionId};
-use crate::core::ledger::body::{Body, BodyError};
+use crate::core::ledger::body::{Body, BodyError, text_len};
+use crate::core::ledger::difference;
 use crate::core::ledger::document::Counts;
 use crate::core::state::entry::{Entry, Key};
 
@@ -18,12 +21,14 @@ pub enum Work {
     Checkpoint(Box<Readings>),
     /// Make the body of this hash, if these are its bytes.
     Body { hash: Hash, from: Source },
+    /// Find what differs between a body and one that a peer holds.
+    Compare { base: Body, body: Body },
     /// Find what a body holds of one node.
     Find { body: Body, origin: NodeId },
 }
 
 /// Readings that are to become a checkpoint.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Readings {
     /// The document that the checkpoint is to follow.
     pub parent: Hash,
@@ -52,13 +57,15 @@ pub enum Source {
 
 /// What has come of a [`Work`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Done {
     /// A checkpoint can be proposed.
     Checkpoint(Made),
     /// The body of this hash, or why those were not its bytes.
     Body { hash: Hash, body: Result<Body, BodyError> },
-    /// What the body of this hash holds of a node, or why it cannot be read.
-    Found { hash: Hash, held: Result<Vec<(Channel, Hlc)>, BodyError> },
+    /// How a body is made from another.
+    Compared { base: Hash, hash: Hash, difference: Vec<u8> },
+    /// What a body holds of a node, or why it cannot be read.
+    Found { held: Result<Vec<(Channel, Hlc)>, BodyError> },
 }
 
 /// A checkpoint's body and estimates.
@@ -80,16 +87,21 @@ pub struct Made {
 
 impl Work {
     /// Does the work.
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> Done {
         match self {
-            Self::Checkpoint(readings) => Outcome::Checkpoint(readings.make()),
-            Self::Body { hash, from } => Outcome::Body { hash, body: from.make(hash) },
+            Self::Checkpoint(readings) => Done::Checkpoint(readings.make()),
+            Self::Body { hash, from } => Done::Body { hash, body: from.make(hash) },
+            Self::Compare { base, body } => {
+                let text = |body: &Body| body.text().expect("a body unpacks");
+                let difference = difference::between(&text(&base), &text(&body));
+                Done::Compared { base: base.hash(), hash: body.hash(), difference }
+            }
             Self::Find { body, origin } => {
                 let held = body.entries().map(|entries| {
                     let own = entries.into_iter().filter(|entry| entry.origin == origin);
                     own.map(|entry| (entry.channel, entry.stamp)).collect()
                 });
-                Outcome::Found { hash: body.hash(), held }
+                Done::Found { held }
             }
         }
     }
@@ -99,11 +111,18 @@ impl Work {
         // `cargo bench --bench checkpoint`: each step of a checkpoint of 100,000 readings.
         let nanos = match self {
             Self::Checkpoint(readings) => readings.entries.len() * if readings.rules.is_some() { 1400 } else { 700 },
-            Self::Body { from: Source::Packed(packed), .. } => packed.len() * 8,
+            Self::Body { from: Source::Packed(packed), .. } => text_len(packed),
             Self::Body { from: Source::Difference { base, .. }, .. } => base.text_len() * 3,
+            Self::Compare { base, body } => (base.text_len() + body.text_len()) * 2,
             Self::Find { body, .. } => body.text_len() * 5,
         };
         nanos as u64 / 1000
+    }
+}
+
+impl fmt::Debug for Readings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Readings({} for {}, taken at {:?})", self.entries.len(), self.index, self.taken_at)
     }
 }
 
@@ -126,5 +145,43 @@ impl Source {
             Self::Packed(packed) => Body::from_packed(&packed, hash),
             Self::Difference { base, difference } => base.changed(&difference, hash),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::state::entry::{Scope, Value};
+
+    fn readings(entries: usize, rules: Option<Rules>) -> Work {
+        let name = |n: usize| Key::new(NodeId::new(&format!("n{n}")).unwrap(), Channel::new("t").unwrap());
+        let entry = Entry { value: Value::of(&1), stamp: Hlc::ZERO, scope: Scope::Global };
+        Work::Checkpoint(Box::new(Readings {
+            parent: Hash::of(b""),
+            index: Index(1),
+            taken_at: Hlc::ZERO,
+            entries: (0..entries).map(|n| (name(n), entry.clone())).collect(),
+            region: RegionId::new("main").unwrap(),
+            rules,
+            summarized: false,
+        }))
+    }
+
+    #[test]
+    fn how_long_it_takes_follows_from_how_much_there_is_to_do() {
+        let body = |bytes: usize| Body::of_text(&vec![b'a'; bytes]);
+        let (small, large, hash, origin) = (body(1_000), body(1_000_000), Hash::of(b""), NodeId::new("n").unwrap());
+        let checked = |body: &Body| Work::Body { hash, from: Source::Packed(body.packed().to_vec()) };
+        let changed =
+            |base: &Body| Work::Body { hash, from: Source::Difference { base: base.clone(), difference: vec![] } };
+        let compared = |body: &Body| Work::Compare { base: small.clone(), body: body.clone() };
+        let searched = |body: &Body| Work::Find { body: body.clone(), origin: origin.clone() };
+        let us = |work: Work| work.micros();
+        assert_eq!((us(readings(100, None)), us(readings(100, Some(Rules::default())))), (70, 140));
+        // However well it is packed.
+        assert_eq!((us(checked(&small)), us(checked(&large))), (1, 1_000));
+        assert_eq!((us(changed(&small)), us(changed(&large))), (3, 3_000));
+        assert_eq!((us(compared(&small)), us(compared(&large))), (4, 2_002));
+        assert_eq!((us(searched(&small)), us(searched(&large))), (5, 5_000));
     }
 }

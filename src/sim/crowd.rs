@@ -21,7 +21,7 @@ use crate::core::rng::Rng;
 use crate::core::state::system::Addr;
 use crate::core::time::{Mono, Now, Wall};
 use crate::core::view::Seen;
-use crate::core::work::Outcome;
+use crate::core::work::Done;
 use crate::sim::queue::Queue;
 
 /// How links behave.
@@ -123,7 +123,7 @@ enum What {
     Ready { node: usize, link: LinkId },
     Persisted { node: usize, seq: PersistSeq },
     Loaded { node: usize, content: Content, hash: Hash },
-    Computed { node: usize, outcome: Box<Outcome> },
+    Computed { node: usize, done: Box<Done> },
     Write { node: usize, update: u64 },
 }
 
@@ -299,7 +299,7 @@ impl Crowd {
                 let bytes = held.get(&hash).cloned();
                 self.step(node, Event::Loaded { content, hash, bytes });
             }
-            What::Computed { node, outcome } => self.step(node, Event::Computed { outcome }),
+            What::Computed { node, done } => self.step(node, Event::Computed { done }),
             What::Write { node, update } => {
                 let reading = Reading::new(update as f64, self.clock().wall);
                 self.step(node, Event::Sensed { readings: vec![(self.channel.clone(), reading)] });
@@ -369,8 +369,8 @@ impl Crowd {
             }
             Effect::Load { content, hash } => self.queue.after(self.plan.disk_us, What::Loaded { node, content, hash }),
             Effect::Compute { work } => {
-                let outcome = Box::new(work.run());
-                self.queue.after(0, What::Computed { node, outcome });
+                let done = Box::new(work.run());
+                self.queue.after(0, What::Computed { node, done });
             }
             Effect::Changed { key, entry } => {
                 self.show(node, Seen::Changed(&key, &entry));

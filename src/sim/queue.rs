@@ -8,7 +8,7 @@ use crate::core::id::{Hash, PersistSeq};
 use crate::core::message::Message;
 use crate::core::message::agreement::Content;
 use crate::core::state::system::Addr;
-use crate::core::work::Outcome;
+use crate::core::work::Done;
 use crate::sim::fault::Fault;
 
 /// One thing that is going to happen. Members and connections are named by their numbers; a `life` guards against
@@ -42,7 +42,7 @@ pub enum What {
     /// A disk has read something.
     Loaded { member: usize, life: u32, content: Content, hash: Hash },
     /// Work that a node has asked for is done.
-    Computed { member: usize, life: u32, outcome: Box<Outcome> },
+    Computed { member: usize, life: u32, done: Box<Done> },
     /// A node's sensors speak.
     Sense { member: usize },
     /// A client writes.

@@ -70,7 +70,7 @@ impl Trace {
                 self.bytes(message.type_name().as_bytes());
             }
             Event::Persisted { seq } => self.numbers(&[6, seq.get()]),
-            // Its outcome depends on the work alone, which was hashed when it was asked for.
+            // What is done depends on the work alone, which was hashed when it was asked for.
             Event::Computed { .. } => self.number(7),
             other => self.debug(other),
         }
@@ -111,7 +111,7 @@ impl Trace {
                 self.number(4);
                 self.bytes(hash.as_bytes());
             }
-            Work::Find { body, .. } => {
+            Work::Find { body, .. } | Work::Compare { body, .. } => {
                 self.number(5);
                 self.bytes(body.hash().as_bytes());
             }

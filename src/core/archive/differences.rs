@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::core::id::{Hash, Index, RegionId};
-use crate::core::ledger::body::{Body, COMPARED_BYTES_MAX};
 use crate::core::ledger::difference::{DifferenceError, apply, between, put_varint, take_varint};
 use crate::core::ledger::document::{DOCUMENT_BYTES_MAX, Document, RegionCheckpoint};
 use crate::core::message::agreement::Content;
@@ -63,13 +62,15 @@ impl Differences {
         Document::parse_as(&text, hash).ok()
     }
 
-    /// How `body` is made from `base`, if both are short enough to be compared.
-    pub(super) fn of_body(&mut self, base: &Body, body: &Body) -> Option<Vec<u8>> {
-        if base.text_len().max(body.text_len()) > COMPARED_BYTES_MAX {
-            return None;
-        }
-        let text = |body: &Body| body.text().expect("a body unpacks");
-        Some(self.once(Content::Body, base.hash(), body.hash(), || between(&text(base), &text(body))))
+    /// How the body of this hash is made from `base`, if they were compared.
+    pub(super) fn of_body(&self, base: Hash, hash: Hash) -> Option<&Vec<u8>> {
+        let (_, _, made) = self.made.get(&Content::Body).filter(|(of, to, _)| (*of, *to) == (base, hash))?;
+        Some(made)
+    }
+
+    /// Two bodies were compared.
+    pub(super) fn on_compared(&mut self, base: Hash, hash: Hash, difference: Vec<u8>) {
+        self.made.insert(Content::Body, (base, hash, difference));
     }
 
     fn once(&mut self, content: Content, base: Hash, hash: Hash, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {

@@ -5,7 +5,7 @@ use crate::core::ledger::document::{Counts, Header, RegionCheckpoint};
 use crate::core::rng::Rng;
 use crate::core::time::{Now, Wall};
 use crate::core::voters::Voters;
-use crate::core::work::Outcome;
+use crate::core::work::{Done, Work};
 
 type Regions = BTreeMap<RegionId, RegionCheckpoint>;
 
@@ -34,8 +34,14 @@ fn compute(archive: &mut Archive, mut fx: Vec<Effect>, peers: &[NodeId]) -> Vec<
     while let Some(effect) = fx.pop() {
         match effect {
             Effect::Compute { work } => {
-                let Outcome::Body { hash, body } = work.run() else { panic!("only bodies are checked") };
-                fx.extend(with(|cx| archive.on_body_made(cx, hash, body, peers)).1);
+                fx.extend(match work.run() {
+                    Done::Body { hash, body } => with(|cx| archive.on_body_made(cx, hash, body, peers)).1,
+                    Done::Compared { base, hash, difference } => {
+                        archive.on_compared(base, hash, difference);
+                        Vec::new()
+                    }
+                    done => panic!("{done:?}"),
+                });
             }
             other => rest.push(other),
         }
@@ -157,7 +163,9 @@ fn what_has_left_memory_is_loaded_for_a_peer_if_the_disk_may_hold_it() {
     assert_eq!(asked(Content::Document, Hash::of(b"old")), (1, 0));
     assert_eq!(asked(Content::Body, kept.hash()), (1, 0));
     assert_eq!(asked(Content::Body, Hash::of(b"dropped")), (0, 1), "it is told at once that there is none");
-    archive.on_loaded(Content::Body, kept.hash(), Some(kept.packed().to_vec()));
+    let (_, fx) = with(|cx| archive.on_loaded(cx, Content::Body, kept.hash(), Some(kept.packed().to_vec())));
+    assert_eq!((fx.len(), archive.take_facts().len()), (1, 0), "it is checked first");
+    compute(&mut archive, fx, &[]);
     let told = archive.take_facts();
     let whole = Some(kept.packed().len() as u64);
     assert!(matches!(&told[..], [Fact::Send { message: Message::CheckpointBody(c), .. }] if c.total == whole));
@@ -225,8 +233,38 @@ fn a_chunk_of_more_than_is_allowed_or_of_another_place_is_not_taken() {
     assert_eq!((fx.len(), archive.take_facts().len(), archive.deadline()), (1, 0, Mono::NEVER), "it is being checked");
     let (_, again) = with(|cx| archive.on_checkpoint_body(cx, &name("b"), whole, &[]));
     assert_eq!((again.len(), archive.take_facts().len()), (0, 0), "what comes meanwhile is not taken");
+    let fetch = CheckpointFetch { content, hash, offset: 0, base: None };
+    with(|cx| archive.on_checkpoint_fetch(cx, &name("c"), &fetch));
     compute(&mut archive, fx, &[]);
-    assert_eq!(archive.take_facts(), [Fact::Arrived { content, hash, from: name("b") }]);
+    let facts = archive.take_facts();
+    assert!(matches!(&facts[..], [Fact::Send { to, .. }, Fact::Arrived { .. }] if *to == name("c")), "{facts:?}");
+}
+
+#[test]
+fn two_bodies_are_compared_once_for_all_who_ask_meanwhile_and_later() {
+    let (mut archive, text) = (archive(9), "a line of a body\n".repeat(100));
+    let (base, body) = (Body::of_text(text.as_bytes()), Body::of_text(format!("{text}and one more\n").as_bytes()));
+    let bodies = [base.clone(), body.clone()];
+    bodies.into_iter().for_each(|body| archive.cache_body(body));
+    let fetch = CheckpointFetch { content: Content::Body, hash: body.hash(), offset: 0, base: Some(base.hash()) };
+    let asked = |archive: &mut Archive, by: &str| with(|cx| archive.on_checkpoint_fetch(cx, &name(by), &fetch)).1;
+    let fx = asked(&mut archive, "b");
+    assert!(matches!(fx[..], [Effect::Compute { work: Work::Compare { .. } }]), "{fx:?}");
+    assert_eq!((asked(&mut archive, "c").len(), archive.take_facts().len()), (0, 0), "it is under way");
+    let mut counted = Footprint::default();
+    archive.count(&mut counted);
+    assert_eq!(counted.fetches, 2);
+    compute(&mut archive, fx, &[]);
+    assert!(asked(&mut archive, "d").is_empty());
+    let told = |fact: Fact| match fact {
+        Fact::Send { to, message: Message::CheckpointBody(chunk) } if chunk.base == Some(base.hash()) => {
+            (to, chunk.data)
+        }
+        fact => panic!("{fact:?}"),
+    };
+    let told: Vec<_> = archive.take_facts().into_iter().map(told).collect();
+    assert_eq!(told.iter().map(|(to, _)| to.clone()).collect::<Vec<_>>(), ["b", "c", "d"].map(name));
+    assert!(told.iter().all(|(_, data)| base.changed(data, body.hash()).as_ref() == Ok(&body)));
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Group {
         self.send_proposal(cx, writes);
     }
 
-    /// The node's answer to [`Fact::WantCheckpoint`]: proposes the document after the accepted one.
+    /// The node's answer to [`Fact::WantCheckpoint`], which may come later: proposes the document after the accepted one. The
+    /// snapshot was made to follow that, and no other; the caller looks.
     ///
     /// Does nothing unless this node leads and its last proposal is committed in its own term.
     pub fn propose(&mut self, cx: &mut Cx<'_>, writes: &mut Writes, holdings: &mut impl Holdings, snapshot: Snapshot) {

@@ -41,15 +41,9 @@ impl Group {
     /// Decides the next step towards an odd number of live voters, at most `voters_max`, and takes it with the
     /// next checkpoint. `unwanted` are nodes that an operator takes out.
     pub fn plan_voters(&mut self, cx: &mut Cx<'_>, members: &[Member], unwanted: &BTreeSet<NodeId>) {
-        let voters = self.voters_of(&self.accepted);
         let now = cx.now.mono;
-        // Who answered a moment ago may have died since, and be known to have.
-        let is_there = |voter: &Voter| !members.iter().any(|m| m.is_gone(voter));
-        let may_go = |voter: &Voter| {
-            self.is_ready(now, &voters, &VoterChange::Remove(voter.clone()))
-                && voters.without(voter).is_some_and(|next| next.is_quorum(is_there))
-        };
-        let step = self.next_step(&voters, members, unwanted, may_go);
+        let step = self.wanted_step(now, members, unwanted);
+        let voters = self.voters_of(&self.accepted);
         let ready = step.as_ref().is_some_and(|step| self.is_ready(now, &voters, step));
         let Part::Leader(leading) = &mut self.part else { return };
         // A newcomer is heartbeaten before it votes: its answers say what it holds.
@@ -61,6 +55,24 @@ impl Group {
             leading.change = step;
             leading.checkpoint_due = now;
         }
+    }
+
+    /// Just before it is proposed: a change that was planned and is wanted no more is not made.
+    pub fn reconsider(&mut self, now: Mono, members: &[Member], unwanted: &BTreeSet<NodeId>) {
+        let step = self.wanted_step(now, members, unwanted);
+        let Part::Leader(leading) = &mut self.part else { return };
+        leading.change.take_if(|change| step.as_ref() != Some(change));
+    }
+
+    fn wanted_step(&self, now: Mono, members: &[Member], unwanted: &BTreeSet<NodeId>) -> Option<VoterChange> {
+        let voters = self.voters_of(&self.accepted);
+        // Who answered a moment ago may have died since, and be known to have.
+        let is_there = |voter: &Voter| !members.iter().any(|m| m.is_gone(voter));
+        let may_go = |voter: &Voter| {
+            self.is_ready(now, &voters, &VoterChange::Remove(voter.clone()))
+                && voters.without(voter).is_some_and(|next| next.is_quorum(is_there))
+        };
+        self.next_step(&voters, members, unwanted, may_go)
     }
 
     /// At the top: decides the next step towards what the regions themselves have, and takes it with the next

@@ -2,6 +2,7 @@
 //! that text and kept and sent packed (LZ4 block).
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::core::id::Hash;
@@ -32,7 +33,7 @@ pub enum BodyError {
 }
 
 /// A snapshot body, packed. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Body {
     hash: Hash,
     packed: Arc<[u8]>,
@@ -94,7 +95,7 @@ impl Body {
 
     /// Length of the text.
     pub fn text_len(&self) -> usize {
-        self.packed.first_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize)
+        text_len(&self.packed)
     }
 
     /// The text: one entry a line, in key order.
@@ -119,6 +120,18 @@ impl Body {
             })
             .collect()
     }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({:?}, {} bytes)", self.hash, self.packed.len())
+    }
+}
+
+/// Length of the text that packed bytes claim to hold, as far as they can.
+pub fn text_len(packed: &[u8]) -> usize {
+    let claimed = packed.first_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    claimed.min(packed.len().saturating_mul(255))
 }
 
 /// Unpacks a block after checking the size it claims: LZ4 never expands beyond 255 to 1.

@@ -18,12 +18,31 @@ use crate::core::notice::Notice;
 use crate::core::state::entry::{KeyRef, Value};
 use crate::core::state::system::{self, CheckpointRef, LeaderClaim};
 use crate::core::time::Mono;
-use crate::core::work::{Made, Outcome, Readings, Work};
+use crate::core::work::{Done, Made, Readings, Work};
 
 /// How often a leader looks whether its voters should change.
 pub(super) const PLAN_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What a node is making a checkpoint of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// None is being made.
+    #[default]
+    Nothing,
+    /// Readings that it holds.
+    Readings,
+    /// Readings of which it has taken some back since: it is made in vain.
+    Disowned,
+}
+
 impl Node {
+    /// Readings are taken back: no checkpoint is to hold them.
+    pub(super) fn disown_taken(&mut self) {
+        if self.taking == Taking::Readings {
+            self.taking = Taking::Disowned;
+        }
+    }
+
     /// A message of the group. Voters speak for themselves: who says so must be at the other end of the link.
     pub(super) fn on_group_message(&mut self, cx: &mut Cx<'_>, link: LinkId, from: &NodeId, message: Message) {
         let Some(sender) = self.sender_on(link) else { return };
@@ -151,7 +170,7 @@ impl Node {
 
     /// Has a checkpoint made of the readings held, unless one is being made.
     fn take_checkpoint(&mut self, cx: &mut Cx<'_>) {
-        if self.taking {
+        if self.taking != Taking::Nothing {
             return;
         }
         let stamp = self.issue(cx);
@@ -163,32 +182,41 @@ impl Node {
         let held = self.store.iter().filter(|(key, _)| own(key));
         let readings = Readings {
             parent,
-            index: group.hard().accepted.index.next(),
+            index: group.next_index(),
             taken_at,
             entries: held.map(|(key, entry)| (key.to_key(), entry.clone())).collect(),
             region: self.params.region.clone(),
             rules: self.params.estimates.then(|| self.params.fusion.clone()),
             summarized: self.has_other_regions(),
         };
-        self.taking = true;
+        self.taking = Taking::Readings;
         cx.fx.push(Effect::Compute { work: Work::Checkpoint(Box::new(readings)) });
     }
 
-    pub(super) fn on_computed(&mut self, cx: &mut Cx<'_>, outcome: Outcome) {
-        match outcome {
-            Outcome::Checkpoint(made) => self.on_checkpoint_made(cx, made),
-            Outcome::Body { hash, body } => self.archive.on_body_made(cx, hash, body, &self.sessions.peers()),
-            Outcome::Found { held, .. } => self.on_found(cx, held),
+    pub(super) fn on_computed(&mut self, cx: &mut Cx<'_>, done: Done) {
+        match done {
+            Done::Checkpoint(made) => self.on_checkpoint_made(cx, made),
+            Done::Body { hash, body } => {
+                let is_sound = body.is_ok();
+                self.archive.on_body_made(cx, hash, body, &self.sessions.peers());
+                if is_sound {
+                    self.on_body_at_hand(cx, hash);
+                }
+            }
+            Done::Compared { base, hash, difference } => self.archive.on_compared(base, hash, difference),
+            Done::Found { held } => self.on_found(cx, held),
         }
     }
 
     /// Hands a checkpoint to the group, if it still follows the last one; a leader that has gone on meanwhile takes another.
     fn on_checkpoint_made(&mut self, cx: &mut Cx<'_>, made: Made) {
-        self.taking = false;
+        let is_true = std::mem::take(&mut self.taking) == Taking::Readings;
+        let (members, unwanted) = self.voting(cx.now.mono);
         let Some(group) = self.group.as_mut().filter(|group| group.is_settled()) else { return };
-        if group.accepted().hash() != made.parent {
+        if group.accepted().hash() != made.parent || !is_true {
             return self.take_checkpoint(cx);
         }
+        group.reconsider(cx.now.mono, &members, &unwanted);
         let hash = made.body.hash();
         self.archive.cache_body(made.body);
         self.summary = made.summary;
@@ -301,12 +329,17 @@ impl Node {
         }
     }
 
-    pub(super) fn plan_voters(&mut self, cx: &mut Cx<'_>) {
-        let members: Vec<Member> = self.members_of_region(cx.now.mono);
+    /// What is known of the nodes that could vote in our region, and who is not to.
+    fn voting(&self, now: Mono) -> (Vec<Member>, BTreeSet<NodeId>) {
         // A voter that has moved to another region votes here no more.
         let mut unwanted = self.unwanted.clone();
         let moved = self.members().filter(|(_, info)| info.region != self.params.region && !info.left);
         unwanted.extend(moved.map(|(node, _)| node.clone()));
+        (self.members_of_region(now), unwanted)
+    }
+
+    pub(super) fn plan_voters(&mut self, cx: &mut Cx<'_>) {
+        let (members, unwanted) = self.voting(cx.now.mono);
         if let Some(group) = &mut self.group {
             group.plan_voters(cx, &members, &unwanted);
         }

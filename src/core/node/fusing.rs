@@ -1,4 +1,4 @@
-//! Estimates of the readings that a checkpoint names, and what a region's leader tells the other regions of them.
+//! Estimates across regions, and what a region's leader tells the other regions of its readings.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -398,13 +398,16 @@ impl Node {
         }
     }
 
-    /// What was asked of the disk is here: the newest checkpoint's body, perhaps, that writes wait for.
+    /// What was asked of the disk is here.
     pub(super) fn on_loaded(&mut self, cx: &mut Cx<'_>, content: Content, hash: Hash, bytes: Option<Vec<u8>>) {
-        let held = bytes.is_some();
-        self.archive.on_loaded(content, hash, bytes);
+        self.archive.on_loaded(cx, content, hash, bytes);
+    }
+
+    /// A body is at hand: that of the newest checkpoint, perhaps, that writes wait for.
+    pub(super) fn on_body_at_hand(&mut self, cx: &mut Cx<'_>, hash: Hash) {
         let committed = self.group.as_ref().and_then(|group| group.hard().committed);
         let newest = committed.and_then(|position| self.archive.document(&position.hash));
-        if let Some(document) = newest.filter(|newest| held && newest.header().body == Some(hash)) {
+        if let Some(document) = newest.filter(|newest| newest.header().body == Some(hash)) {
             self.answer_checkpointed(cx, &document);
         }
     }
@@ -423,7 +426,10 @@ impl Node {
 
     /// What a committed checkpoint holds of this node: answers the writes that stand in it, or newer ones.
     pub(super) fn on_found(&mut self, cx: &mut Cx<'_>, held: Result<Vec<(Channel, Hlc)>, BodyError>) {
-        let Ok(held) = held.map(BTreeMap::from_iter) else { return };
+        let Ok(held) = held else { return };
+        // What this node stamped in a future that it has left stands for nothing that it has written since.
+        let last = self.time.last();
+        let held: BTreeMap<Channel, Hlc> = held.into_iter().filter(|(_, stamp)| *stamp <= last).collect();
         let covered =
             |stamps: &[(Channel, Hlc)]| stamps.iter().all(|(c, stamp)| held.get(c).is_some_and(|h| h >= stamp));
         let (done, waiting): (Vec<_>, Vec<_>) =

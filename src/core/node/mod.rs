@@ -82,7 +82,7 @@ pub struct Node {
     unwanted: BTreeSet<NodeId>,
     plan_due: Mono,
     /// Whether a checkpoint is being made.
-    taking: bool,
+    taking: agreement::Taking,
     /// Entries refused: how many, and whose the last was.
     refusals: BTreeMap<&'static str, (u64, NodeId)>,
     leave_due: Mono,
@@ -133,7 +133,7 @@ impl Node {
             claims: BTreeMap::new(),
             unwanted: BTreeSet::new(),
             plan_due: Mono::ZERO,
-            taking: false,
+            taking: agreement::Taking::default(),
             refusals: BTreeMap::new(),
             leave_due: Mono::NEVER,
             filled: false,
@@ -194,7 +194,7 @@ impl Node {
             Event::Received { link, message } => self.on_message(cx, link, *message),
             Event::Persisted { seq } => self.on_persisted(cx, seq),
             Event::Loaded { content, hash, bytes } => self.on_loaded(cx, content, hash, bytes),
-            Event::Computed { outcome } => self.on_computed(cx, *outcome),
+            Event::Computed { done } => self.on_computed(cx, *done),
             Event::Sensed { readings } => self.on_sensed(cx, readings),
             Event::Asked { request, command } => self.on_asked(cx, request, command),
             Event::Leave => self.on_leave(cx),

@@ -160,6 +160,7 @@ impl Node {
         }
         let dropped = self.store.drop_future(&self.me.node, now.wall + self.time.skew_max);
         if dropped > 0 {
+            self.disown_taken();
             cx.notice(Notice::FutureDropped { entries: dropped });
         }
     }
@@ -217,6 +218,7 @@ impl Node {
         let trusted = self.time.trusted(cx.now);
         let bound = Hlc::new(trusted + self.time.skew_max, u16::MAX);
         let dropped = self.store.drop_after(&self.me.node, bound);
+        self.disown_taken();
         self.time.clock.reset(trusted, bound);
         // What stays is not to be replaced by lower stamps.
         if let Some(newest) = self.store.of_origin(&self.me.node).map(|(_, entry)| entry.stamp).max() {

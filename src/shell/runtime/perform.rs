@@ -201,16 +201,21 @@ impl Performer {
 
     fn compute(&mut self, work: Work) {
         if work.micros() <= COMPUTED_AT_ONCE_US {
-            let outcome = Box::new(work.run());
-            return self.at_once.push(Event::Computed { outcome });
+            let done = Box::new(work.run());
+            return self.at_once.push(Event::Computed { done });
         }
         let inputs = self.shared.inputs.clone();
         tokio::spawn(async move {
             // Many nodes may share this process: no more of them compute at a time than there are processors.
-            let _turn = TURNS.acquire().await.expect("it is never closed");
-            let outcome = tokio::task::spawn_blocking(move || work.run()).await;
-            let outcome = Box::new(outcome.expect("a panic ends the process"));
-            let _ = inputs.send(Input::Event(Event::Computed { outcome })).await;
+            let turn = TURNS.acquire().await.expect("it is never closed");
+            if inputs.is_closed() {
+                return;
+            }
+            // What is not done is that of a process that ends: a panic has ended it already.
+            let Ok(done) = tokio::task::spawn_blocking(move || work.run()).await else { return };
+            drop(turn);
+            let done = Box::new(done);
+            let _ = inputs.send(Input::Event(Event::Computed { done })).await;
         });
     }
 

@@ -90,6 +90,29 @@ fn committed(view: &View, index: u64) -> bool {
 }
 
 #[tokio::test]
+async fn a_checkpoint_of_so_many_readings_that_it_is_made_beside_its_node_is_committed_and_searched() {
+    // Several times what is computed at once, to be made and to be searched.
+    const READINGS: usize = 5_000;
+    let nodes = cluster(&["gw-1", "gw-2", "gw-3"]).await;
+    until(&nodes[0].handle, |view| committed(view, 1)).await;
+    let at = nodes[0].handle.clock().now().wall;
+    let channel = |n: usize| Channel::new(&format!("t{n}")).unwrap();
+    for node in &nodes {
+        let readings = (0..READINGS).map(|n| (channel(n), Reading::new(n as f64, at))).collect();
+        let put = Command::Put { readings, ack: Ack::Checkpoint };
+        let reply = node.handle.ask(put, PATIENCE).await.unwrap();
+        assert!(matches!(&reply, Reply::Put { stamps } if stamps.len() == READINGS), "{reply:?}");
+    }
+    let readings = |view: &View| view.group.checkpoint.as_ref().map(|checkpoint| checkpoint.counts.readings);
+    for node in nodes {
+        until(&node.handle, |view| readings(view) == Some(3 * READINGS as u64)).await;
+        // Whatever is being made meanwhile is made in vain.
+        node.handle.stop().await;
+        assert_eq!(node.task.await.unwrap().unwrap(), StopReason::Left);
+    }
+}
+
+#[tokio::test]
 async fn three_nodes_over_loopback_share_readings_and_commit_checkpoints() {
     let nodes = cluster(&["gw-1", "gw-2", "gw-3"]).await;
     let mut changes = nodes[2].handle.watch();

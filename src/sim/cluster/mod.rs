@@ -16,6 +16,7 @@ use crate::core::event::{Command, Event};
 use crate::core::id::{GroupId, Index, NodeId, Voter};
 use crate::core::rng::Rng;
 use crate::core::state::system::Addr;
+use crate::core::work::Work;
 use crate::sim::clock::truth;
 use crate::sim::cluster::members::Member;
 use crate::sim::fault::{Fault, PerFault};
@@ -280,9 +281,9 @@ impl Cluster {
                     self.step(member, Event::Loaded { content, hash, bytes });
                 }
             }
-            What::Computed { member, life, outcome } => {
+            What::Computed { member, life, done } => {
                 if self.members[member].life == life {
-                    self.step(member, Event::Computed { outcome });
+                    self.step(member, Event::Computed { done });
                 }
             }
             What::Sense { member } => self.on_sense(member),
@@ -349,9 +350,9 @@ impl Cluster {
                 self.queue.at(due, What::Loaded { member: m, life: member.life, content, hash });
             }
             Effect::Compute { work } => {
-                let takes = self.computing_us();
-                let (life, outcome) = (self.members[m].life, Box::new(work.run()));
-                self.queue.after(takes, What::Computed { member: m, life, outcome });
+                let takes = self.computing_us(&work);
+                let (life, done) = (self.members[m].life, Box::new(work.run()));
+                self.queue.after(takes, What::Computed { member: m, life, done });
             }
             Effect::Reply { request, reply } => self.on_reply(m, request, reply),
             Effect::Changed { key, entry } => {
@@ -438,13 +439,17 @@ impl Cluster {
         (-(1.0 - self.rng.unit()).ln() * mean) as u64 + 30
     }
 
-    /// How long work takes beside a node: mostly nothing, now and then so long that leaders change meanwhile.
-    fn computing_us(&mut self) -> u64 {
-        match self.rng.below(16) {
-            0 => self.rng.below(1_000_000) as u64,
-            1..8 => self.rng.below(50_000) as u64,
-            _ => 0,
-        }
+    /// How long work takes beside a node: mostly nothing, and while things go wrong now and then so long that its leader loses
+    /// its place and gets it back.
+    fn computing_us(&mut self, work: &Work) -> u64 {
+        let is_long = self.phase == Phase::Faults && matches!(work, Work::Checkpoint(_));
+        let most = match self.rng.below(64) {
+            0..2 if is_long => 10_000_000,
+            0..4 => 1_000_000,
+            4..32 => 50_000,
+            _ => return 0,
+        };
+        self.rng.below(most) as u64
     }
 
     /// Takes note of a judge's verdict; the first bad one ends the run.

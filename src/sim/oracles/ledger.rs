@@ -1,9 +1,10 @@
 //! C9: a committed index keeps its hash for ever and on every node; each document names the one before it; no
-//! store's newest committed index falls.
+//! store's newest committed index falls. Each is taken later than the one before it.
 
 use std::collections::BTreeMap;
 
 use crate::core::hard_state::Position;
+use crate::core::hlc::Hlc;
 use crate::core::id::{GroupId, Hash, Index, StoreId};
 use crate::core::ledger::document::Document;
 use crate::sim::oracles::Verdict;
@@ -12,14 +13,25 @@ use crate::sim::oracles::Verdict;
 #[derive(Debug, Default)]
 pub struct Ledger {
     chains: Vec<(GroupId, BTreeMap<Index, Hash>)>,
-    parents: BTreeMap<Hash, Option<Hash>>,
+    /// Of each document, the one before it, and when it was taken.
+    documents: BTreeMap<Hash, (Option<Hash>, Hlc)>,
     newest: BTreeMap<(StoreId, GroupId), Index>,
 }
 
 impl Ledger {
-    /// A document was seen.
-    pub fn document(&mut self, document: &Document) {
-        self.parents.insert(document.hash(), document.header().parent);
+    /// A document became durable.
+    ///
+    /// # Errors
+    /// If it was taken no later than the one before it.
+    pub fn document(&mut self, document: &Document) -> Verdict {
+        let (parent, taken_at) = (document.header().parent, document.header().taken_at.time);
+        self.documents.insert(document.hash(), (parent, taken_at));
+        match parent.and_then(|parent| self.documents.get(&parent)) {
+            Some((_, before)) if *before >= taken_at => {
+                Err(format!("{} was taken at {taken_at:?} and follows one of {before:?}", document.header().index))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Somebody takes a document for committed. True if that is known already.
@@ -43,7 +55,7 @@ impl Ledger {
         }
         let before = at.index.get().checked_sub(1).and_then(|before| chain.get(&Index(before)));
         let after = chain.get(&at.index.next());
-        let parent = |hash: &Hash| self.parents.get(hash).copied().flatten();
+        let parent = |hash: &Hash| self.documents.get(hash).and_then(|(parent, _)| *parent);
         if before.is_some_and(|before| parent(&at.hash).is_some_and(|parent| parent != *before)) {
             return Err(format!("{} of {group} does not name {} as its parent", at.index, at.index.get() - 1));
         }
@@ -126,9 +138,19 @@ mod tests {
         let two = document(2, Some(&other), "abc");
         for order in [[&one, &two], [&two, &one]] {
             let mut ledger = Ledger::default();
-            [&one, &other, &two].iter().for_each(|d| ledger.document(d));
+            [&one, &other, &two].iter().for_each(|d| ledger.document(d).unwrap());
             assert_eq!(ledger.committed(&main_group(), at(order[0])), Ok(false));
             assert!(ledger.committed(&main_group(), at(order[1])).is_err());
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_taken_no_later_than_the_one_before_it_is_seen() {
+        let (first, mut ledger) = (document(2, None, "abc"), Ledger::default());
+        assert_eq!(ledger.document(&first), Ok(()));
+        assert_eq!(ledger.document(&document(3, Some(&first), "abc")), Ok(()));
+        for earlier in [1, 2] {
+            assert!(ledger.document(&document(earlier, Some(&first), "abcd")).is_err());
         }
     }
 

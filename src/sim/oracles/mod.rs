@@ -100,7 +100,7 @@ impl Oracles {
                 }
             }
             Record::Document(document) => {
-                self.ledger.document(document);
+                judged("C9 ledger", self.ledger.document(document))?;
                 self.quorums.document(document);
                 judged("C7 voters", self.voters.document(document))?;
                 judged("H4 regions", self.hierarchy.document(document, &self.ledger))?;

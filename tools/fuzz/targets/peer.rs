@@ -33,8 +33,10 @@ fuzz_target!(|script: &[u8]| {
             let mut fx = Vec::new();
             node.handle(event, now, &mut fx);
             for effect in fx {
-                if let Effect::Persist { seq, .. } = effect {
-                    todo.push(Event::Persisted { seq });
+                match effect {
+                    Effect::Persist { seq, .. } => todo.push(Event::Persisted { seq }),
+                    Effect::Compute { work } => todo.push(Event::Computed { done: Box::new(work.run()) }),
+                    _ => {}
                 }
             }
         }

@@ -284,7 +284,9 @@ fn of_too_many_neighbours_any_are_asked_to_leave_whenever_they_came() {
 #[test]
 fn those_who_become_too_many_just_after_a_look_are_asked_to_leave_at_the_next() {
     let mut world = World::new(100);
-    (30..36).for_each(|n| drop(world.up(&format!("n{n}"), true)));
+    for n in 30..36 {
+        world.up(&format!("n{n}"), true);
+    }
     for n in 0..20 {
         world.up(&format!("n{n}"), false);
         // All were asked for by name, one after the other within a second.

@@ -1,7 +1,7 @@
 //! Work that is done beside a node, which goes on meanwhile.
 
 use super::*;
-use crate::core::work::Outcome;
+use crate::core::work::Done;
 
 /// A cluster that has a leader and a checkpoint, and whose work waits from now on.
 fn waiting() -> (World, String) {
@@ -17,8 +17,8 @@ fn pass(world: &mut World, time: Duration) {
     world.run_until(time * 2, |w| w.now.mono >= end);
 }
 
-fn told(world: &mut World, node: &str, outcome: Outcome) {
-    world.queue.push_back((node.to_owned(), Event::Computed { outcome: Box::new(outcome) }));
+fn told(world: &mut World, node: &str, done: Done) {
+    world.queue.push_back((node.to_owned(), Event::Computed { done: Box::new(done) }));
     world.drain();
 }
 
@@ -77,4 +77,56 @@ fn a_checkpoint_of_somebody_who_leads_no_more_is_dropped() {
     let before = accepted(&world);
     told(&mut world, &leader, work.run());
     assert_eq!(accepted(&world), before);
+}
+
+/// How many vote once a checkpoint is proposed that was being made when an operator took a voter out; in between the
+/// third may have died.
+fn voters_after_removal(dies: bool) -> usize {
+    let (mut world, leader) = waiting();
+    let others: Vec<_> = THREE.iter().filter(|node| **node != leader).collect();
+    let interval = world.nodes[&leader].params().consensus.checkpoint_interval;
+    pass(&mut world, interval);
+    world.ask(&leader, Command::RemoveVoter { node: name(others[0]) });
+    pass(&mut world, SECONDS(2));
+    if dies {
+        world.kill(others[1]);
+        pass(&mut world, Duration::from_millis(300));
+    }
+    let waiting = world.waiting.take().unwrap();
+    let [(_, work)] = &waiting[..] else { panic!("{waiting:?}") };
+    let before = world.nodes[&leader].group().unwrap().accepted().hash();
+    told(&mut world, &leader, work.clone().run());
+    let accepted = world.nodes[&leader].group().unwrap().accepted();
+    assert_ne!(accepted.hash(), before, "it is proposed");
+    accepted.header().voters.len()
+}
+
+#[test]
+fn a_voter_is_taken_out_by_a_checkpoint_that_was_being_made_unless_that_has_become_unwise() {
+    assert_eq!(voters_after_removal(false), 2);
+    assert_eq!(voters_after_removal(true), 3, "of two the one that died would be needed");
+}
+
+#[test]
+fn a_checkpoint_with_readings_that_were_taken_back_is_not_proposed() {
+    let (mut world, leader) = waiting();
+    world.ahead.insert(leader.clone(), SECONDS(5));
+    let time = world.nodes[&leader].params().consensus.checkpoint_interval * 2;
+    pass(&mut world, time);
+    let waiting = world.waiting.replace(Vec::new()).unwrap();
+    let [(_, work)] = &waiting[..] else { panic!("{waiting:?}") };
+    let future = reading_of("gw-9", world.now.wall.as_millis() + 14_000, 2.0);
+    let wall = world.now.wall + SECONDS(5);
+    drop(world.nodes.get_mut(&leader).unwrap().store.admit(future, wall));
+    world.ahead.clear();
+    world.queue.push_back((leader.clone(), Event::Wake));
+    world.drain();
+    assert!(world.notices.contains(&(leader.clone(), Notice::FutureDropped { entries: 1 })));
+    let before = world.nodes[&leader].group().unwrap().accepted().hash();
+    told(&mut world, &leader, work.clone().run());
+    assert_eq!(world.nodes[&leader].group().unwrap().accepted().hash(), before);
+    let waiting = world.waiting.take().unwrap();
+    let [(_, Work::Checkpoint(anew))] = &waiting[..] else { panic!("{waiting:?}") };
+    told(&mut world, &leader, Work::Checkpoint(anew.clone()).run());
+    assert_ne!(world.nodes[&leader].group().unwrap().accepted().hash(), before);
 }

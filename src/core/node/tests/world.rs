@@ -164,8 +164,8 @@ impl World {
                 self.waiting.as_mut().expect("it is there").push((node.to_owned(), work));
             }
             Effect::Compute { work } => {
-                let outcome = Box::new(work.run());
-                self.queue.push_back((node.to_owned(), Event::Computed { outcome }));
+                let done = Box::new(work.run());
+                self.queue.push_back((node.to_owned(), Event::Computed { done }));
             }
             Effect::Reply { request, reply } => self.replies.push((node.to_owned(), request, reply)),
             Effect::Notice(notice) => self.notices.push((node.to_owned(), notice)),
