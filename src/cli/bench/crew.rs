@@ -21,11 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// And how much longer per node while all of them join.
 const JOIN_PATIENCE_PER_NODE: Duration = Duration::from_millis(300);
 
-/// What tells the allocator to ask for large pages. It is read before the program begins.
-const LARGE_PAGES: &str = "MIMALLOC_ALLOW_LARGE_OS_PAGES";
-/// Nodes of one process that share so much memory that looking for a page takes a tenth of the processor's time.
-const LARGE_PAGES_FROM: usize = 300;
-
 /// Somebody with some of the nodes.
 struct Hand {
     orders: Orders,
@@ -162,7 +157,7 @@ impl Crew {
 
     fn hire(&self, i: usize, nodes: Vec<NodePlan>) -> Result<Hand, CliError> {
         let orders = match self.plan.place {
-            Place::Processes(_) => self.spawn(i, nodes.len())?,
+            Place::Processes(_) => self.spawn(i)?,
             Place::Here => self.engage(i, None),
             Place::Memory => self.engage(i, Some(MemoryNet::default())),
         };
@@ -184,12 +179,9 @@ impl Crew {
         Orders::Here { orders: order, task }
     }
 
-    fn spawn(&self, i: usize, nodes: usize) -> Result<Orders, CliError> {
+    fn spawn(&self, i: usize) -> Result<Orders, CliError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench", "member"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        if nodes >= LARGE_PAGES_FROM && std::env::var_os(LARGE_PAGES).is_none() {
-            command.env(LARGE_PAGES, "1");
-        }
         let mut process = command.kill_on_drop(true).spawn()?;
         let (stdin, out) = (process.stdin.take(), process.stdout.take());
         let (stdin, out) = stdin.zip(out).expect("both were asked for");
@@ -339,7 +331,7 @@ impl Crew {
         let (i, place) = (self.hands.len(), self.plan.nodes);
         let dir = Some(self.dir.join(plan::name(place)));
         let node = NodePlan { place, region: self.plan.region_name(0), listen: "127.0.0.1:0".to_owned(), dir };
-        let hand = Hand { orders: self.spawn(i, 1)?, nodes: vec![node], raw: String::new() };
+        let hand = Hand { orders: self.spawn(i)?, nodes: vec![node], raw: String::new() };
         self.hands.push(hand);
         self.bind(i, &mut |_| ()).await?;
         Ok(i)
