@@ -124,7 +124,7 @@ enum What {
     Persisted { node: usize, seq: PersistSeq },
     Loaded { node: usize, content: Content, hash: Hash },
     Computed { node: usize, done: Box<Done> },
-    Write { node: usize, update: u64 },
+    Write { node: usize, update: Box<Reading> },
 }
 
 struct Conn {
@@ -227,9 +227,14 @@ impl Crowd {
         }
     }
 
-    /// Has a node write an update at a time to come.
-    pub fn write_at(&mut self, at_us: u64, node: usize, update: u64) {
-        self.queue.at(at_us, What::Write { node, update });
+    /// Has a node write an update at a time to come: a reading whose value is the update's number.
+    pub fn write_at(&mut self, at_us: u64, node: usize, update: Reading) {
+        self.queue.at(at_us, What::Write { node, update: Box::new(update) });
+    }
+
+    /// What the nodes' wall clocks say at a time.
+    pub fn wall_at(at_us: u64) -> Wall {
+        Wall::from_millis(WALL_MS + at_us / 1000)
     }
 
     /// Lets everything happen up to and including a time.
@@ -262,7 +267,7 @@ impl Crowd {
     }
 
     fn clock(&self) -> Now {
-        Now { mono: Mono::from_micros(self.now()), wall: Wall::from_millis(WALL_MS + self.now() / 1000) }
+        Now { mono: Mono::from_micros(self.now()), wall: Self::wall_at(self.now()) }
     }
 
     fn happen(&mut self, what: What) {
@@ -301,8 +306,7 @@ impl Crowd {
             }
             What::Computed { node, done } => self.step(node, Event::Computed { done }),
             What::Write { node, update } => {
-                let reading = Reading::new(update as f64, self.clock().wall);
-                self.step(node, Event::Sensed { readings: vec![(self.channel.clone(), reading)] });
+                self.step(node, Event::Sensed { readings: vec![(self.channel.clone(), *update)] });
             }
         }
     }
@@ -450,6 +454,12 @@ mod tests {
         Plan { nodes, regions: 1, voters: 3, degree: 6, links, disk_us: DISK_US, seed: 7 }
     }
 
+    /// Has a node write an update so much later.
+    fn write(crowd: &mut Crowd, after_us: u64, node: usize, update: u64) {
+        let due = crowd.now() + after_us;
+        crowd.write_at(due, node, Reading::new(update as f64, Crowd::wall_at(due)));
+    }
+
     /// A whole crowd in which every node has written twice.
     fn taught(plan: Plan) -> Crowd {
         let mut crowd = Crowd::new(plan, 1000);
@@ -460,7 +470,7 @@ mod tests {
         // Until everybody has the neighbours that it keeps.
         crowd.run_until(crowd.now() + 10_000_000);
         for node in (0..crowd.plan.nodes).cycle().take(3 * crowd.plan.nodes) {
-            crowd.write_at(crowd.now() + 20_000, node, 0);
+            write(&mut crowd, 20_000, node, 0);
             crowd.run_until(crowd.now() + 20_000);
         }
         crowd.run_until(crowd.now() + 1_000_000);
@@ -474,7 +484,7 @@ mod tests {
         let mut crowd = taught(plan(40));
         let begun = crowd.now();
         for i in 0..50u64 {
-            crowd.write_at(begun + i * 20_000, i as usize % 40, 1 + i);
+            write(&mut crowd, i * 20_000, i as usize % 40, 1 + i);
         }
         crowd.run_until(begun + 2_000_000);
         let held = crowd.take_held();

@@ -165,6 +165,7 @@ impl Flood {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::reading::Reading;
     use crate::sim::crowd::{self, Crowd};
 
     const LINKS: Links = Links { near_us: 1000, far_us: 1000, jitter: 0.1, loss: 0.0 };
@@ -205,7 +206,8 @@ mod tests {
             crowd.run_until(crowd.now() + 500_000);
         }
         for update in 0..2 * nodes as u64 {
-            crowd.write_at(crowd.now() + 30_000, update as usize % nodes, update);
+            let due = crowd.now() + 30_000;
+            crowd.write_at(due, update as usize % nodes, Reading::new(update as f64, Crowd::wall_at(due)));
             crowd.run_until(crowd.now() + 30_000);
             if update < nodes as u64 {
                 crowd.take_held();

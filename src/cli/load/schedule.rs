@@ -27,8 +27,14 @@ impl FromStr for Ramp {
 
 impl fmt::Display for Ramp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.from == self.to { write!(f, "{}/s", self.from) } else { write!(f, "{}..{}/s", self.from, self.to) }
+        let (from, to) = (rounded(self.from), rounded(self.to));
+        if self.from == self.to { write!(f, "{from}/s") } else { write!(f, "{from}..{to}/s") }
     }
+}
+
+/// A rate as it is read: what a search tries in between has no end of digits.
+fn rounded(rate: f64) -> f64 {
+    if rate < 10.0 { rate } else { (rate * 10.0).round() / 10.0 }
 }
 
 impl Ramp {
@@ -182,6 +188,12 @@ mod tests {
     fn plan(ramp: &str, mix: &str, batch: usize) -> Plan {
         let (ramp, mix) = (ramp.parse().unwrap(), mix.parse().unwrap());
         Plan { ramp, takes: Duration::from_secs(10), batch, mix, targets: 3, seed: 1 }
+    }
+
+    #[test]
+    fn a_rate_is_shown_without_digits_that_mean_nothing() {
+        let shown = |from: f64, to: f64| Ramp { from, to }.to_string();
+        assert_eq!((shown(835.4190259, 835.4190259), shown(0.25, 2000.0)), ("835.4/s".into(), "0.25..2000/s".into()));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct ConvergenceArgs {
     /// Writes a second in the whole cluster
     #[arg(long, default_value = "100", value_name = "RATE,...")]
     rate: List<f64>,
-    /// Bytes of a written value, 0 to 250; 0 is a reading without a note
+    /// Bytes of a written value, 0 to 250; 0 is a reading without a note. A model has none
     #[arg(long, default_value = "0", value_name = "BYTES,...")]
     payload: List<usize>,
     /// Share of messages that TCP has to send again, under virtual time

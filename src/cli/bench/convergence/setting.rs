@@ -123,10 +123,12 @@ pub fn grid(transports: &[Transport], lists: &Lists) -> Vec<Setting> {
     let mut settings = Vec::new();
     for &transport in transports {
         let loss = if transport.is_virtual() { lists.loss.0.as_slice() } else { &[0.0] };
+        // The model counts messages and knows no bytes.
+        let payload = if transport == Transport::Model { &[0] } else { lists.payload.0.as_slice() };
         for &regions in &lists.regions.0 {
             for &degree in &lists.degree.0 {
                 for &loss in loss {
-                    for &payload in &lists.payload.0 {
+                    for &payload in payload {
                         for &rate in &lists.rate.0 {
                             let sizes = lists.nodes.0.iter();
                             settings.extend(sizes.map(|&nodes| {
@@ -212,17 +214,19 @@ mod tests {
             regions: "1".parse().unwrap(),
             degree: "6".parse().unwrap(),
             rate: "100, 1_000".parse().unwrap(),
-            payload: "0".parse().unwrap(),
+            payload: "0,200".parse().unwrap(),
             processes: Some(0),
             loss: "0,0.1".parse().unwrap(),
             links: (1.0, 30.0, 0.1),
         };
         let grid = grid(&[Transport::Tcp, Transport::Memory], &lists);
-        assert_eq!(grid.len(), 8);
+        assert_eq!(grid.len(), 16);
         assert_eq!((grid[1].nodes, grid[1].rate, grid[1].processes), (10, 100.0, 10));
-        assert_eq!((grid[7].to_string().as_str(), grid[7].rate), ("memory N=10 1000/s", 1000.0));
+        assert_eq!((grid[15].to_string().as_str(), grid[15].payload), ("memory N=10 1000/s", 200));
         let simulated = super::grid(&[Transport::Sim], &lists);
-        assert_eq!((simulated.len(), simulated[0].link_ms, grid[0].link_ms), (8, 1.0, 0.0), "only virtual links lose");
+        assert_eq!((simulated.len(), simulated[0].link_ms, grid[0].link_ms), (16, 1.0, 0.0), "only virtual links lose");
+        let modelled = super::grid(&[Transport::Model], &lists);
+        assert!(modelled.len() == 8 && modelled.iter().all(|setting| setting.payload == 0), "a model has no bytes");
         assert_eq!(Setting { rate: 0.0, ..grid[0] }.check().unwrap_err(), "--rate 0 is not between 0.1 and 1000000");
         assert!("3,x".parse::<List<usize>>().unwrap_err().contains("\"x\""));
     }

@@ -6,7 +6,7 @@ use crate::cli::bench::convergence::held::Times;
 use crate::cli::bench::convergence::real::{self, Effort};
 use crate::cli::bench::convergence::result::{Repetition, Run};
 use crate::cli::bench::convergence::setting::Setting;
-use crate::cli::bench::member::resident_kib;
+use crate::cli::bench::member::{resident_kib, update_of};
 use crate::cli::bench::plan::{Notes, Schedule, Traffic};
 use crate::cli::bench::record;
 use crate::cli::error::CliError;
@@ -68,7 +68,7 @@ pub fn crowd(setting: Setting, effort: Effort, progress: &ProgressBar) -> Result
             seed: effort.seed,
             in_turn: false,
             nodes: setting.nodes,
-            payload: 0,
+            payload: setting.payload,
         }
     };
     progress.set_message(format!("{setting}: warming up"));
@@ -100,7 +100,7 @@ pub fn crowd(setting: Setting, effort: Effort, progress: &ProgressBar) -> Result
 fn write(crowd: &mut Crowd, schedule: Schedule, progress: &ProgressBar) {
     let end = schedule.begin_us + schedule.takes_us();
     for (update, writer, due) in schedule.updates() {
-        crowd.write_at(due, writer, update);
+        crowd.write_at(due, writer, update_of(update, schedule.payload, Crowd::wall_at(due)));
     }
     for (i, (_, _, due)) in schedule.updates().enumerate() {
         if i % 16 == 15 {
@@ -161,4 +161,23 @@ pub fn model(setting: Setting, effort: Effort, progress: &ProgressBar) -> Result
         repetitions.push(repetition);
     }
     Ok(Run::of(setting, 0, (origins * each) as u64, &repetitions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bench::convergence::setting::Transport;
+
+    #[test]
+    fn a_payload_is_carried() {
+        let frame = |payload| {
+            let (transport, link_ms) = (Transport::Sim, 1.0);
+            let (nodes, regions, degree, rate) = (3, 1, 6, 100.0);
+            let setting = Setting { transport, nodes, regions, degree, rate, payload, link_ms, ..Setting::default() };
+            let effort = Effort { writes: 20, repetitions: 1, seed: 1, raw: false };
+            crowd(setting, effort, &ProgressBar::hidden()).unwrap().frame_bytes
+        };
+        let (bare, padded) = (frame(0), frame(200));
+        assert!(padded > bare + 100, "{bare} bytes without and {padded} with a payload of 200");
+    }
 }
