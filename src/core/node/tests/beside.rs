@@ -52,7 +52,10 @@ fn a_checkpoint_that_others_have_overtaken_is_not_proposed_and_another_is_taken(
     told(&mut world, &leader, work.clone().run());
     world.run_until(SECONDS(1), |w| w.committed(&leader) > before);
     let next = world.committed(&leader);
+    // The next is being made: that may be for the first of two terms in which it leads, with another's checkpoint in between.
     world.waiting = Some(Vec::new());
+    pass(&mut world, time);
+    assert_eq!(world.waiting.replace(Vec::new()).unwrap().len(), 1);
     told(&mut world, &leader, work.clone().run());
     pass(&mut world, SECONDS(1));
     let waiting = world.waiting.take().unwrap();
