@@ -89,10 +89,11 @@ struct Fetch {
     bytes: Vec<u8>,
     due: Mono,
     attempts: u32,
-    /// All has come and is being checked: the whole, or what differs.
+    /// What has come and is being checked.
     checked: Option<Come>,
 }
 
+/// What comes of a body that is asked for: the whole, or what differs from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Come {
     Whole,
@@ -160,11 +161,15 @@ impl Archive {
 
     /// Counts what is in memory.
     pub fn count(&self, footprint: &mut Footprint) {
-        let waiting = |all: &BTreeMap<(Content, Hash), Vec<Asked>>| all.values().map(Vec::len).sum::<usize>();
+        let waiting: usize = [&self.loads, &self.awaited]
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .chain(self.comparing.values())
+            .map(Vec::len)
+            .sum();
         footprint.documents = self.documents.len();
         footprint.bodies = self.bodies.len();
-        let compared: usize = self.comparing.values().map(Vec::len).sum();
-        footprint.fetches = self.fetches.len() + waiting(&self.loads) + waiting(&self.awaited) + compared;
+        footprint.fetches = self.fetches.len() + waiting;
         footprint.gaps = self.gaps.len();
     }
 

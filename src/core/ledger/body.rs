@@ -128,17 +128,20 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Length of the text that packed bytes claim to hold, as far as they can.
+/// Length of the text that packed bytes claim to hold, as far as they can: LZ4 never expands beyond 255 to 1.
 pub fn text_len(packed: &[u8]) -> usize {
-    let claimed = packed.first_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    claimed.min(packed.len().saturating_mul(255))
+    claimed(packed).unwrap_or(0).min(packed.len().saturating_mul(255))
 }
 
-/// Unpacks a block after checking the size it claims: LZ4 never expands beyond 255 to 1.
+/// Length of the text that packed bytes claim to hold; `None` if they are shorter than their header.
+fn claimed(packed: &[u8]) -> Option<usize> {
+    packed.first_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize)
+}
+
+/// Unpacks a block after checking the size it claims.
 fn unpack(packed: &[u8]) -> Result<Vec<u8>, BodyError> {
-    let claimed = packed.first_chunk::<4>().map(|size| u32::from_le_bytes(*size) as usize);
-    let claimed = claimed.ok_or_else(|| BodyError::Packing("shorter than its header".into()))?;
-    if claimed > BODY_BYTES_MAX || claimed > packed.len().saturating_mul(255) {
+    let claimed = claimed(packed).ok_or_else(|| BodyError::Packing("shorter than its header".into()))?;
+    if claimed > BODY_BYTES_MAX || claimed > text_len(packed) {
         return Err(BodyError::Packing(format!("claims {claimed} bytes from {}", packed.len())));
     }
     lz4_flex::block::decompress_size_prepended(packed).map_err(|error| BodyError::Packing(error.to_string()))
