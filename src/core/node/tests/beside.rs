@@ -133,3 +133,18 @@ fn a_checkpoint_with_readings_that_were_taken_back_is_not_proposed() {
     told(&mut world, &leader, Work::Checkpoint(anew.clone()).run());
     assert_ne!(world.nodes[&leader].group().unwrap().accepted().hash(), before);
 }
+
+#[test]
+fn a_stamp_that_a_node_has_not_issued_answers_no_write_of_it() {
+    let (mut world, leader) = waiting();
+    let channel = Channel::new("t").unwrap();
+    let put = vec![(channel.clone(), Reading::new(21.5, world.now.wall))];
+    let request = world.ask(&leader, Command::Put { readings: put, ack: Ack::Checkpoint });
+    let stamp = world.nodes[&leader].store().get(&Key::new(name(&leader), channel.clone())).unwrap().stamp;
+    // It stood in a future that its clock has left since.
+    let beyond = Hlc::new(stamp.wall() + SECONDS(60), 0);
+    told(&mut world, &leader, Done::Found { held: Ok(vec![(channel.clone(), beyond)]) });
+    assert_eq!(world.reply(request), None);
+    told(&mut world, &leader, Done::Found { held: Ok(vec![(channel, stamp)]) });
+    assert_eq!(world.reply(request), Some(&Reply::Put { stamps: vec![stamp] }));
+}
